@@ -1,0 +1,1 @@
+"""zhiling (指令): automatic construction of instructions for instruction-tuning language models."""

@@ -1,0 +1,212 @@
+"""Five decorators and one table: how a recipe's names become functions.
+
+A plug-in is a plain function. Its keyword-only parameters are either **settings** (with a type and usually a default; the
+recipe sets them, pydantic checks them) or **handed** by the house (`task`, `model`, `embedder`, ...; see `HANDED`). Nothing else
+is needed: no base class, no configuration object.
+
+Built-in plug-ins are listed by name and module, so that asking for one imports only that one; other packages add theirs through
+the entry-point group "zhiling" (each entry point names a module, which registers when imported).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from zhiling.errors import RecipeError, missing, say
+
+Sort: TypeAlias = Literal["constructor", "scorer", "selector", "metric", "provider"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+HANDED = frozenset({"task", "tasks", "seed", "model", "embedder", "scorers", "scores", "heldout", "here"})
+"""What the house hands to a plug-in that names it: `task` a Task; `tasks` {name: Task}; `seed` an int for this row's work; `model`
+an llm.Model; `embedder` an embed.Embedder; `scorers` {name: async fn(examples) -> scores}; `scores` {(example, scorer): Score};
+`heldout` the held-out Examples; `here` the recipe's folder, against which paths are resolved."""
+
+BUILTIN: dict[Sort, dict[str, str]] = {
+    "constructor": {
+        "template": "zhiling.construct.template",
+        "retrieve": "zhiling.construct.retrieve",
+        "generate": "zhiling.construct.generate",
+    },
+    "scorer": {
+        "length": "zhiling.score.rules",
+        "language": "zhiling.score.rules",
+        "echo": "zhiling.score.rules",
+        "refusal": "zhiling.score.rules",
+        "placeholder": "zhiling.score.rules",
+        "format": "zhiling.score.rules",
+        "grammar": "zhiling.score.grammar",
+        "clarity": "zhiling.score.clarity",
+        "relevance": "zhiling.score.relevance",
+    },
+    "selector": {
+        "heldout": "zhiling.select.heldout",
+        "exact": "zhiling.select.duplicates",
+        "near": "zhiling.select.duplicates",
+        "threshold": "zhiling.select.threshold",
+        "quota": "zhiling.select.pick",
+        "top": "zhiling.select.pick",
+    },
+    "metric": {
+        "exact_match": "zhiling.evaluate.metrics",
+        "f1": "zhiling.evaluate.metrics",
+        "chrf": "zhiling.evaluate.metrics",
+        "rouge_l": "zhiling.evaluate.metrics",
+    },
+    "provider": {
+        "openai": "zhiling.llm.openai",
+        "gguf": "zhiling.llm.gguf",
+        "transformers": "zhiling.llm.transformers",
+        "fake": "zhiling.llm.fake",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A registered function, the facts it states about itself, and what it wants."""
+
+    sort: Sort
+    name: str
+    fn: Callable[..., Any]
+    facts: Mapping[str, Any]
+    wants: frozenset[str]
+    settings: Mapping[str, inspect.Parameter] = field(repr=False)
+
+    @property
+    def version(self) -> str:
+        """Changes when the code of the plug-in's module changes: part of every stage key."""
+        return module_version(self.fn.__module__)
+
+    @property
+    def doc(self) -> str:
+        """The first line of the docstring."""
+        return (inspect.getdoc(self.fn) or "").split("\n")[0]
+
+
+_table: dict[tuple[str, str], Plugin] = {}
+_plugged: list[str] = []
+
+
+def _register(sort: Sort, name: str, facts: Mapping[str, Any]) -> Callable[[F], F]:
+    def decorate(fn: F) -> F:
+        own = {key: p for key, p in inspect.signature(fn).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        wants = frozenset(own) & HANDED
+        settings = {key: p for key, p in own.items() if key not in HANDED}
+        _table[sort, name] = Plugin(sort, name, fn, dict(facts), wants, settings)
+        return fn
+
+    return decorate
+
+
+def constructor(name: str, **facts: Any) -> Callable[[F], F]:
+    """Register a constructor.
+
+    `over="task"` (default): fn(*, task, ...) yields Templates and Rejects once per task; the house fills the templates with the
+    task's records. `over="records"`: fn(records, *, ...) yields Examples and Rejects for a shard of records. Either may be async.
+    """
+    return _register("constructor", name, {"over": "task", **facts})
+
+
+def scorer(name: str, **facts: Any) -> Callable[[F], F]:
+    """Register a scorer: fn(examples, *, ...) yields exactly one Score per example, in order; may be async.
+
+    Facts: `low` and `high` (the value's range), `better` ("high", "low" or "none"), `langs`, `paper`.
+    """
+    return _register("scorer", name, facts)
+
+
+def selector(name: str, **facts: Any) -> Callable[[F], F]:
+    """Register a selector: fn(examples, *, scores, ...) yields exactly one Verdict per example. It sees the rows still kept."""
+    return _register("selector", name, facts)
+
+
+def metric(name: str, **facts: Any) -> Callable[[F], F]:
+    """Register a metric: fn(prediction, reference, *, lang) -> float in [0, 1], higher is better."""
+    return _register("metric", name, facts)
+
+
+def provider(name: str, **facts: Any) -> Callable[[F], F]:
+    """Register a provider: fn(*, settings...) builds an llm.Provider, without touching the network."""
+    return _register("provider", name, facts)
+
+
+def names(sort: Sort) -> list[str]:
+    """Every name a recipe may use for this sort, built-in and plugged in."""
+    _load_plugged()
+    return sorted({*BUILTIN[sort], *(name for kind, name in _table if kind == sort)})
+
+
+def get(sort: Sort, name: str, where: str = "") -> Plugin:
+    """The plug-in of that name. Raises RecipeError, with the nearest known name, where there is none."""
+    if (sort, name) not in _table and name in BUILTIN[sort]:
+        try:
+            importlib.import_module(BUILTIN[sort][name])
+        except ModuleNotFoundError as error:
+            raise missing(error.name or name) from error
+    if (sort, name) not in _table:
+        _load_plugged()
+    if (sort, name) in _table:
+        return _table[sort, name]
+    known = names(sort)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = say(f"did you mean '{close[0]}'?", f"是否想写“{close[0]}”？") if close else say(f"known: {', '.join(known)}", f"可用的有：{'、'.join(known)}")
+    raise RecipeError(say(f"unknown {sort} '{name}'", f"未知的 {sort}：“{name}”"), where=where, mend=hint)
+
+
+def settle(plugin: Plugin, given: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """The plug-in's full settings: `given` checked and coerced by type, defaults filled in.
+
+    Raises RecipeError naming the key for an unknown setting, a missing one or one of the wrong type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    for key in given:
+        if key not in plugin.settings:
+            close = difflib.get_close_matches(key, plugin.settings, n=1)
+            known = say(f"{plugin.name} takes: ", f"{plugin.name} 可用的设置：") + (", ".join(plugin.settings) or "-")
+            hint = say(f"did you mean '{close[0]}'?", f"是否想写“{close[0]}”？") if close else known
+            raise RecipeError(say(f"unknown key '{key}'", f"未知的键“{key}”"), where=f"{where}.{key}" if where else key, mend=hint)
+    types = typing.get_type_hints(plugin.fn, include_extras=True)
+    out: dict[str, Any] = {}
+    for key, parameter in plugin.settings.items():
+        if key not in given:
+            if parameter.default is parameter.empty:
+                raise RecipeError(
+                    say(f"'{plugin.name}' needs the key '{key}'", f"“{plugin.name}”缺少必需的键“{key}”"), where=where, mend=say("add it", "请补上")
+                )
+            out[key] = parameter.default
+            continue
+        try:
+            out[key] = TypeAdapter(types.get(key, Any)).validate_python(given[key])
+        except ValidationError as error:
+            first = error.errors()[0]["msg"]
+            raise RecipeError(
+                say(f"'{key}': {first}, got {given[key]!r}", f"“{key}”：{first}，实际为 {given[key]!r}"), where=f"{where}.{key}" if where else key
+            ) from error
+    return out
+
+
+def module_version(module: str) -> str:
+    """Ten hex digits of a module's source text."""
+    file = getattr(sys.modules.get(module) or importlib.import_module(module), "__file__", None)
+    source = Path(file).read_bytes() if file else module.encode()
+    return hashlib.blake2b(source, digest_size=5).hexdigest()
+
+
+def _load_plugged() -> None:
+    if _plugged:
+        return
+    _plugged.append("done")
+    for point in entry_points(group="zhiling"):
+        point.load()
