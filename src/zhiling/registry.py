@@ -160,7 +160,11 @@ def get(sort: Sort, name: str, where: str = "") -> Plugin:
         return _table[sort, name]
     known = names(sort)
     close = difflib.get_close_matches(name, known, n=1)
-    hint = say(f"did you mean '{close[0]}'?", f"是否想写“{close[0]}”？") if close else say(f"known: {', '.join(known)}", f"可用的有：{'、'.join(known)}")
+    hint = (
+        say(f"did you mean '{close[0]}'?", f"是否想写“{close[0]}”？")
+        if close
+        else say(f"known: {', '.join(known)}", f"可用的有：{'、'.join(known)}")
+    )
     raise RecipeError(say(f"unknown {sort} '{name}'", f"未知的 {sort}：“{name}”"), where=where, mend=hint)
 
 
@@ -176,14 +180,18 @@ def settle(plugin: Plugin, given: Mapping[str, Any], where: str = "") -> dict[st
             close = difflib.get_close_matches(key, plugin.settings, n=1)
             known = say(f"{plugin.name} takes: ", f"{plugin.name} 可用的设置：") + (", ".join(plugin.settings) or "-")
             hint = say(f"did you mean '{close[0]}'?", f"是否想写“{close[0]}”？") if close else known
-            raise RecipeError(say(f"unknown key '{key}'", f"未知的键“{key}”"), where=f"{where}.{key}" if where else key, mend=hint)
+            raise RecipeError(
+                say(f"unknown key '{key}'", f"未知的键“{key}”"), where=f"{where}.{key}" if where else key, mend=hint
+            )
     types = typing.get_type_hints(plugin.fn, include_extras=True)
     out: dict[str, Any] = {}
     for key, parameter in plugin.settings.items():
         if key not in given:
             if parameter.default is parameter.empty:
                 raise RecipeError(
-                    say(f"'{plugin.name}' needs the key '{key}'", f"“{plugin.name}”缺少必需的键“{key}”"), where=where, mend=say("add it", "请补上")
+                    say(f"'{plugin.name}' needs the key '{key}'", f"“{plugin.name}”缺少必需的键“{key}”"),
+                    where=where,
+                    mend=say("add it", "请补上"),
                 )
             out[key] = parameter.default
             continue
@@ -192,7 +200,8 @@ def settle(plugin: Plugin, given: Mapping[str, Any], where: str = "") -> dict[st
         except ValidationError as error:
             first = error.errors()[0]["msg"]
             raise RecipeError(
-                say(f"'{key}': {first}, got {given[key]!r}", f"“{key}”：{first}，实际为 {given[key]!r}"), where=f"{where}.{key}" if where else key
+                say(f"'{key}': {first}, got {given[key]!r}", f"“{key}”：{first}，实际为 {given[key]!r}"),
+                where=f"{where}.{key}" if where else key,
             ) from error
     return out
 

@@ -198,7 +198,16 @@ class Request:
 
     def key(self, model: str) -> str:
         """The reply cache's key: model, messages, parameters and draw number."""
-        settings = (self.max_tokens, self.temperature, self.top_p, self.stop, self.seed, self.choices, self.logprobs, self.draw)
+        settings = (
+            self.max_tokens,
+            self.temperature,
+            self.top_p,
+            self.stop,
+            self.seed,
+            self.choices,
+            self.logprobs,
+            self.draw,
+        )
         schema = dict(self.schema) if self.schema is not None else None
         return content_id("request", model, self.messages, self.prompt, settings, schema)
 
