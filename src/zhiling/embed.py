@@ -48,10 +48,8 @@ class Use:
         vectors: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(distinct), self.batch):
             part = distinct[start : start + self.batch]
-            for text, vector in zip(
-                part, _weights(self.threads).encode([text[:2000] or " " for text in part]), strict=True
-            ):
-                vectors[text] = vector
+            encoded = _weights(self.threads).encode([text[:2000] or " " for text in part])
+            vectors.update(zip(part, encoded, strict=True))
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         return np.stack([vectors[text] for text in texts]).astype(np.float32)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 # Scripts written without spaces: each character is a token of its own.
 CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af\U00020000-\U0002fa1f"
@@ -63,7 +64,7 @@ def bigrams(text: str) -> list[str]:
         if token and re.match(f"[{CJK}]", token):
             run.append(token)
             continue
-        out.extend(a + b for a, b in zip(run, run[1:], strict=False)) if len(run) > 1 else out.extend(run)
+        out.extend(a + b for a, b in pairwise(run)) if len(run) > 1 else out.extend(run)
         run = []
         if token:
             out.append(token)
