@@ -84,19 +84,21 @@ def _rebuild(kind: type[ZhilingError], what: str, where: str, mend: str, state: 
     return error
 
 
+def disk_full(where: str) -> EngineError:
+    """No space left: everything finished is safe, and the same command goes on once there is room."""
+    mend = say(
+        "free some space and run the same command again; nothing finished is lost",
+        "腾出空间后重新运行同一命令；已完成的部分不会丢失",
+    )
+    return EngineError(say("the disk is full", "磁盘已满"), where=where, mend=mend)
+
+
 def boundary(error: BaseException, where: str = "") -> ZhilingError:
     """Classify whatever escaped, so that a user never meets a traceback for a known trouble. Unknown ones keep their own words."""
     if isinstance(error, ZhilingError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return EngineError(
-            say("the disk is full", "磁盘已满"),
-            where=where or str(error.filename or ""),
-            mend=say(
-                "free some space and run the same command again; nothing finished is lost",
-                "腾出空间后重新运行同一命令；已完成的部分不会丢失",
-            ),
-        )
+        return disk_full(where or str(error.filename or ""))
     if isinstance(error, PermissionError):
         return EngineError(
             say("permission denied", "没有权限"),
