@@ -297,11 +297,7 @@ def journal_error(error: sqlite3.Error, folder: Path) -> EngineError:
     """A SQLite trouble in a user's words."""
     text = str(error)
     if "full" in text:
-        mend = say(
-            "free some space and run the same command again; nothing finished is lost",
-            "腾出空间后重新运行同一命令；已完成的部分不会丢失",
-        )
-        return EngineError(say("the disk is full", "磁盘已满"), where=str(folder), mend=mend)
+        return disk_full(str(folder))
     mend = say(
         "the file is not ours or is damaged; move it away to start afresh",
         "该文件不属于 zhiling 或已损坏；移走后可重新开始",
