@@ -1,0 +1,167 @@
+"""Binding a definition to a task: which definitions fit, and the Templates that come of them.
+
+A bound Template stands alone: label words, the list of choices and the task's description are written into its Jinja texts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from zhiling import text
+from zhiling.construct.library import Definition, Phrasing, list_definitions
+from zhiling.construct.sandbox import literal
+from zhiling.errors import say
+from zhiling.types import Task, Template
+
+_WORDS = {
+    "answer": "答案", "code": "代码", "context": "对话", "description": "描述", "document": "文档", "facts": "要点", "form": "体裁",
+    "hypothesis": "假设", "input": "输入", "instruction": "指令", "label": "标签", "length": "字数", "opening": "开头", "outline": "大纲",
+    "passage": "文章", "persona": "人物设定", "premise": "前提", "problem": "题目", "query": "查询", "question": "问题", "schema": "结构",
+    "sentence": "句子", "source": "原文", "style": "风格", "subtitle": "字幕", "summary": "摘要", "text": "文本", "title": "标题",
+    "topic": "主题",
+}  # fmt: skip
+
+
+def misfit(definition: Definition, task: Task) -> str:
+    """Why the definition does not serve the task, in words; "" when it does."""
+    if not set(definition.langs) & set(task.langs):
+        return say(f"it speaks {', '.join(definition.langs)}", f"它只有以下语言：{'、'.join(definition.langs)}")
+    if not definition.fields:
+        return ""
+    lacking = [name for name in definition.fields if name not in (*task.inputs, task.target)]
+    if lacking:
+        return say(f"the task has no field {', '.join(lacking)}", f"任务缺少字段：{'、'.join(lacking)}")
+    if definition.target != task.target:
+        return say(
+            f"its answer is '{definition.target}', the task's is '{task.target}'",
+            f"其答案字段是“{definition.target}”，任务的是“{task.target}”",
+        )
+    if definition.labels:
+        if not task.labels:
+            return say("the task names no labels", "任务没有写明标签（labels）")
+        strange = [label for label in task.labels if not _words(definition, label)]
+        if strange:
+            return say(
+                f"it has no words for the labels {', '.join(strange)}", f"它没有这些标签的说法：{'、'.join(strange)}"
+            )
+    return ""
+
+
+def fitting(definitions: Sequence[Definition], task: Task) -> list[Definition]:
+    """The definitions that serve the task best, by id.
+
+    A definition is left out when another fitting one uses all its fields and more, or has words for the task's labels where it
+    has none: otherwise a passage would be dropped from a question, and one task would answer in two vocabularies.
+    """
+    fit = [definition for definition in definitions if not misfit(definition, task)]
+    if task.labels and any(definition.labels for definition in fit):
+        fit = [definition for definition in fit if definition.labels]
+    best = [d for d in fit if not any(set(d.fields) < set(other.fields) for other in fit)]
+    return sorted(best, key=lambda d: d.id)
+
+
+def bind(definition: Definition, task: Task) -> Iterator[Template]:
+    """One Template per phrasing in the task's languages, in the definition's order."""
+    for phrasing in definition.phrasings:
+        if phrasing.lang in task.langs and not _foreign(phrasing, task):
+            yield _bound(definition, phrasing, task)
+
+
+def default_slots(task: Task, lang: str) -> tuple[str, str]:
+    """The input and output Jinja texts for a task whose instruction comes from elsewhere (a bank, a model).
+
+    They are those of the best fitting shipped definition, label words included; where none fits, the task's inputs as labelled
+    lines (bare when there is one) and the task's target.
+    """
+    for definition in fitting(list_definitions(task.family), task):
+        given = (definition.defaults or {}).get(lang)
+        if given:
+            return given.input, _worded(given.output, definition, task, lang)
+    return _lines(task, lang), f"{{{{ {task.target} }}}}"
+
+
+def choices(task: Task, lang: str, definition: Definition | None = None) -> list[str]:
+    """The task's labels as they are worded in answers of that language."""
+    return [_words(definition, label).get(lang, label) if definition else label for label in task.labels]
+
+
+def label_words(task: Task, lang: str) -> list[str]:
+    """The words in which the task's answers are given in that language, by the shipped definition that fits best."""
+    worded = next(
+        (definition for definition in fitting(list_definitions(task.family), task) if definition.labels), None
+    )
+    return choices(task, lang, worded)
+
+
+def _foreign(phrasing: Phrasing, task: Task) -> bool:
+    """Whether the phrasing would quote the task's description in another language than its own."""
+    return "description" in phrasing.instruction and (
+        (text.lang(task.description) == "zh") != (phrasing.lang == "zh") or not task.description
+    )
+
+
+def _bound(definition: Definition, phrasing: Phrasing, task: Task) -> Template:
+    slots = definition.slots(phrasing)
+    source, output = (slots.input, slots.output) if slots else default_slots(task, phrasing.lang)
+    words = (", " if phrasing.lang != "zh" else "、").join(choices(task, phrasing.lang, definition))
+    instruction = phrasing.instruction
+    for name, value in (("choices", words), ("description", task.description)):
+        instruction = _slot(name).sub(lambda _, value=value: literal(value), instruction)  # type: ignore[misc]
+    name = definition.name(phrasing)
+    return Template(
+        task=task.name,
+        lang=phrasing.lang,
+        instruction=instruction,
+        input=source,
+        output=_worded(output, definition, task, phrasing.lang),
+        system=phrasing.system,
+        maker=f"template:{name}",
+        parents=(definition.id,),
+        why=phrasing.register,
+    )
+
+
+def _slot(name: str) -> re.Pattern[str]:
+    return re.compile(r"\{\{-?\s*" + re.escape(name) + r"\s*-?\}\}")
+
+
+def _words(definition: Definition, label: str) -> dict[str, str]:
+    """The words of a raw label, found by its key or by any of its words: 正面 and positive are one label."""
+    key = label.strip().casefold()
+    for raw, words in (definition.labels or {}).items():
+        if key in (raw.casefold(), *(word.casefold() for word in words.values())):
+            return words
+    return {}
+
+
+def _worded(output: str, definition: Definition, task: Task, lang: str) -> str:
+    """The output with the answer's raw label turned into its word; a label outside the set stays as it is."""
+    words = {label: _words(definition, label).get(lang, label) for label in task.labels} if definition.labels else {}
+    words = {label: word for label, word in words.items() if word != label}
+    if not words:
+        return output
+    tests = "".join(
+        f"{{% {'elif' if i else 'if'} {task.target} == {_quoted(label)} %}}{literal(word)}"
+        for i, (label, word) in enumerate(words.items())
+    )
+    verbaliser = f"{tests}{{% else %}}{{{{ {task.target} }}}}{{% endif %}}"
+    return _slot(task.target).sub(lambda _: verbaliser, output)
+
+
+def _quoted(label: str) -> str:
+    return '"' + label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _lines(task: Task, lang: str) -> str:
+    if len(task.inputs) == 1:
+        return f"{{{{ {task.inputs[0]} }}}}"
+    return "\n".join(
+        f"{literal(_field_word(name, lang))}{'：' if lang == 'zh' else ': '}{{{{ {name} }}}}" for name in task.inputs
+    )
+
+
+def _field_word(name: str, lang: str) -> str:
+    if lang == "zh":
+        return _WORDS.get(name, name)
+    return name.replace("_", " ").capitalize()

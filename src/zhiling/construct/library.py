@@ -1,0 +1,265 @@
+"""Template definitions: small YAML files, each one job with several phrasings; the shipped ones and a user's own alike.
+
+A definition names its fields, says what goes in and out, how raw labels are worded in each language, and lists phrasings:
+
+    id: sentiment
+    family: classification
+    langs: [zh, en]
+    description: {zh: 判断文本的情感倾向。, en: Decide which sentiment a text expresses.}
+    fields: [text, label]
+    target: label
+    labels: {positive: {zh: 正面, en: positive}, negative: {zh: 负面, en: negative}}
+    defaults: {zh: {input: "{{ text }}", output: "{{ label }}"}, en: {input: "{{ text }}", output: "{{ label }}"}}
+    phrasings:
+      - {lang: zh, instruction: 判断下面这段话的情感是正面还是负面。}
+      - {lang: en, register: brief, instruction: Positive or negative?}
+
+Besides the fields a phrasing may say `{{ choices }}` (the task's label words, listed), `{{ description }}` (the task's own
+description) and `{{ task }}` (its name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from zhiling.construct.sandbox import compiled
+from zhiling.errors import RecipeError, say
+
+BOUND = frozenset({"choices", "description"})
+"""Names that are filled in from the task when a definition is bound to it."""
+
+Register: TypeAlias = Literal["plain", "formal", "casual", "brief", "detailed"]
+Family: TypeAlias = Literal[
+    "news", "novel", "poetry", "code", "sql", "translation", "subtitles", "qa", "faq", "nli", "summarisation", "dialogue",
+    "classification", "extraction", "arithmetic", "other",
+]  # fmt: skip
+FAMILIES: tuple[str, ...] = get_args(Family)
+LIBRARY = Path(__file__).parent.parent / "library"
+_MAX_BYTES = 1_000_000
+_strict = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+@dataclass(frozen=True, config=_strict)
+class Phrasing:
+    """One wording in one language. `input` and `output` None mean the definition's defaults for that language."""
+
+    lang: str
+    instruction: str
+    id: str = ""
+    register: Register = "plain"
+    input: str | None = None
+    output: str | None = None
+    system: str = ""
+
+
+@dataclass(frozen=True, config=_strict)
+class Slots:
+    """Where the data goes: Jinja texts of the input and the output."""
+
+    output: str
+    input: str = ""
+
+
+@dataclass(frozen=True, config=_strict)
+class Definition:
+    """A job and its phrasings, as one YAML file states it.
+
+    `target` is the field that holds the answer. `labels` gives each raw label its word per language. A definition without
+    fields fits every task. `examples` are rows of its fields, per language.
+    """
+
+    id: str
+    family: Family
+    langs: tuple[str, ...]
+    description: dict[str, str]
+    fields: tuple[str, ...]
+    phrasings: tuple[Phrasing, ...]
+    target: str = ""
+    defaults: dict[str, Slots] | None = None
+    input_format: dict[str, str] | None = None
+    output_format: dict[str, str] | None = None
+    labels: dict[str, dict[str, str]] | None = None
+    constraints: dict[str, tuple[str, ...]] | None = None
+    examples: dict[str, tuple[dict[str, str], ...]] | None = None
+    file: str = ""
+
+    def slots(self, phrasing: Phrasing) -> Slots | None:
+        """The phrasing's input and output, the definition's own filled in; None where neither says."""
+        given = (self.defaults or {}).get(phrasing.lang)
+        output = given.output if phrasing.output is None and given else phrasing.output
+        text = given.input if phrasing.input is None and given else phrasing.input
+        return None if output is None else Slots(input=text or "", output=output)
+
+    def name(self, phrasing: Phrasing) -> str:
+        """The phrasing's name in lineage: "sentiment/zh2", or its own id."""
+        same = [other for other in self.phrasings if other.lang == phrasing.lang]
+        return f"{self.id}/{phrasing.id or phrasing.lang + str(same.index(phrasing) + 1)}"
+
+
+def load_definition(path: str | Path) -> Definition:
+    """The definition in a YAML file, validated.
+
+    Raises RecipeError naming file, line and key for what is not YAML, not a definition, or uses a variable it does not declare.
+    """
+    file = Path(path)
+    tree, lines = _read(file)
+    where = _Where(str(path), lines)
+    try:
+        definition = TypeAdapter(Definition).validate_python({**tree, "file": str(path)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = tuple(first["loc"])
+        raise where.error(key, f"{first['msg']}", mend=_known(first["type"])) from error
+    for key, what, mend in _faults(definition):
+        raise where.error(key, what, mend=mend)
+    return definition
+
+
+@cache
+def list_definitions(family: str | None = None) -> tuple[Definition, ...]:
+    """The shipped definitions, of one family or of all, by id."""
+    found = (load_definition(file) for file in sorted((LIBRARY / "templates").rglob("*.yaml")))
+    return tuple(sorted((d for d in found if family in (None, d.family)), key=lambda d: d.id))
+
+
+class _Where:
+    """Turns a key's path into file:line and words."""
+
+    def __init__(self, file: str, lines: dict[tuple[str | int, ...], int]) -> None:
+        self.file, self.lines = file, lines
+
+    def error(self, key: tuple[str | int, ...], what: str, mend: str = "") -> RecipeError:
+        known = next((key[:n] for n in range(len(key), -1, -1) if key[:n] in self.lines), ())
+        named = ".".join(str(part) for part in key)
+        place = f"{self.file}:{self.lines.get(known, 1)}"
+        return RecipeError(f"'{named}': {what}" if named else what, where=place, mend=mend)
+
+
+def _known(kind: str) -> str:
+    if kind == "unexpected_keyword_argument":
+        return say(f"known keys: {', '.join(_KEYS)}", f"可用的键：{'、'.join(_KEYS)}")
+    return ""
+
+
+_KEYS = tuple(name for name in Definition.__dataclass_fields__ if name != "file")
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+    """The file's tree and the line of each key. Aliases are refused: they can grow without bound."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RecipeError(
+            say(f"cannot read the template: {reason}", f"无法读取模板：{reason}"),
+            where=str(file),
+            mend=say("check the path", "请检查路径"),
+        ) from error
+    if len(data) > _MAX_BYTES:
+        raise RecipeError(
+            say("a template file of more than 1 MB", "模板文件超过 1 MB"),
+            where=str(file),
+            mend=say("split it", "请拆分"),
+        )
+    try:
+        text = data.decode("utf-8-sig")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise RecipeError(
+                say("YAML aliases (*name) are not allowed", "不允许使用 YAML 别名（*name）"), where=str(file)
+            )
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            say("not UTF-8", "不是 UTF-8 编码"), where=str(file), mend=say("save it as UTF-8", "请另存为 UTF-8")
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or type(error).__name__
+        place = f"{file}:{mark.line + 1}" if mark else str(file)
+        raise RecipeError(say(f"not valid YAML: {what}", f"不是有效的 YAML：{what}"), where=place) from error
+    if not isinstance(tree, dict) or node is None:
+        raise RecipeError(say("a template definition is a mapping of keys", "模板定义应是键值映射"), where=f"{file}:1")
+    return tree, dict(_lines(node, (), str(file)))
+
+
+def _lines(node: yaml.Node, key: tuple[str | int, ...], file: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    yield key, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for name, value in node.value:
+            if name.value in seen:
+                raise RecipeError(
+                    say(f"the key '{name.value}' stands twice", f"键“{name.value}”重复出现"),
+                    where=f"{file}:{name.start_mark.line + 1}",
+                )
+            seen.add(name.value)
+            yield from _lines(value, (*key, name.value), file)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            yield from _lines(value, (*key, i), file)
+
+
+Fault: TypeAlias = tuple[tuple[str | int, ...], str, str]
+
+
+def _faults(definition: Definition) -> Iterator[Fault]:
+    """What makes a definition unusable: (key, what, how to mend)."""
+    if definition.fields and definition.target not in definition.fields:
+        yield (
+            ("target",),
+            say("must name the field that holds the answer", "应写明答案所在的字段"),
+            say(f"one of {', '.join(definition.fields)}", f"可选：{'、'.join(definition.fields)}"),
+        )
+    if not definition.phrasings:
+        yield ("phrasings",), say("no phrasing", "没有任何措辞"), say("add at least one", "请至少写一条")
+    names = [definition.name(phrasing) for phrasing in definition.phrasings]
+    for i, phrasing in enumerate(definition.phrasings):
+        key = ("phrasings", i)
+        if phrasing.lang not in definition.langs:
+            yield (*key, "lang"), say(f"'{phrasing.lang}' is not among langs", f"“{phrasing.lang}”不在 langs 之中"), ""
+        if names.index(names[i]) != i:
+            yield (
+                key,
+                say(f"'{names[i]}' stands twice", f"“{names[i]}”重复出现"),
+                say("give it an id of its own", "请换一个 id"),
+            )
+        if definition.fields and definition.slots(phrasing) is None:
+            yield (
+                key,
+                say("no output", "没有输出模板"),
+                say(f"add defaults.{phrasing.lang}.output", f"请补上 defaults.{phrasing.lang}.output"),
+            )
+        yield from _text_faults(definition, key, ("instruction", "input", "output", "system"), phrasing)
+    for lang, slots in (definition.defaults or {}).items():
+        yield from _text_faults(definition, ("defaults", lang), ("input", "output"), slots)
+
+
+def _text_faults(
+    definition: Definition, key: tuple[str | int, ...], names: tuple[str, ...], holder: Phrasing | Slots
+) -> Iterator[Fault]:
+    known = {*definition.fields, *BOUND, "task"}
+    for name in names:
+        text = getattr(holder, name)
+        if not text:
+            continue
+        try:
+            used = compiled(text).names
+        except RecipeError as error:
+            yield (*key, name), str(error), ""
+            continue
+        for unknown in sorted(used - known):
+            yield (
+                (*key, name),
+                say(f"unknown variable '{unknown}'", f"未知的变量“{unknown}”"),
+                say(
+                    f"declared fields: {', '.join(definition.fields)}", f"已声明的字段：{'、'.join(definition.fields)}"
+                ),
+            )

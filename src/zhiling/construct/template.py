@@ -1,0 +1,189 @@
+"""The first way of constructing: hand-written templates, from the shipped library or from a user's own YAML files."""
+
+from __future__ import annotations
+
+import difflib
+import string
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from zhiling import text as texts
+from zhiling.construct.bind import bind, fitting, misfit
+from zhiling.construct.library import Definition, list_definitions, load_definition
+from zhiling.construct.sandbox import compiled, literal
+from zhiling.errors import RecipeError, say
+from zhiling.registry import constructor
+from zhiling.types import Demo, Reject, Task, Template
+
+
+@constructor("template")
+def template(
+    *, task: Task, here: Path, templates: str | list[str] = "library", phrasings: int | None = None
+) -> Iterator[Template | Reject]:
+    """Templates of hand-written definitions that fit the task, in its languages.
+
+    `templates` is "library" (every shipped definition of the task's family that fits), or paths and globs of YAML files relative
+    to the recipe, or ids of shipped definitions. `phrasings` limits how many are taken per language, spread over registers.
+    A file found by a glob that does not fit the task becomes a Reject.
+
+    Raises RecipeError where nothing fits, saying which fields are needed and which the task has.
+    """
+    fit: list[Definition] = []
+    for definition, asked in _sources(task, here, [templates] if isinstance(templates, str) else templates):
+        why = misfit(definition, task)
+        if not why:
+            fit.append(definition)
+        elif asked:
+            raise _unfit(definition, task, why)
+        else:
+            yield Reject(task.name, f"template:{definition.id}", "dropped", why, where=definition.file)
+    if not fit:
+        raise RecipeError(
+            say("no template file was found", "没有找到任何模板文件"),
+            where=f"task '{task.name}'",
+            mend=say("check 'templates' in the recipe", "请检查配方中的 templates"),
+        )
+    made = [made for definition in fit for made in bind(definition, task)]
+    for lang in task.langs:
+        yield from _spread([one for one in made if one.lang == lang], phrasings)
+
+
+def from_format(
+    text: str,
+    *,
+    task: str = "",
+    lang: str | None = None,
+    input: str = "",
+    output: str = "",
+    maker: str = "template:format",
+) -> Template:
+    """A Template from a plain `str.format` text such as `将句子翻译成{目标语言}：{句子}`.
+
+    `{name}` becomes a field; `{{` and `}}` stay the braces they mean. `input` and `output` are written the same way. `lang` is
+    told from the script when it is not given. Raises RecipeError for positional slots, conversions and format specifications.
+    """
+    instruction, source, target = (_from_format(part) for part in (text, input, output))
+    found = lang if lang is not None else {"latin": "en"}.get(texts.lang(text), texts.lang(text))
+    return Template(task=task, lang=found, instruction=instruction, input=source, output=target, maker=maker)
+
+
+def render(template: Template, fields: Mapping[str, str], examples: Sequence[Demo] = ()) -> str:
+    """What a model is asked: the instruction filled with the fields, its input if it has one, then a block of worked examples.
+
+    Raises RecipeError naming the field that is missing.
+    """
+    values = {"task": template.task, **fields}
+    parts = [compiled(part).render(values) for part in (template.instruction, template.input) if part]
+    prompt = "\n\n".join(part for part in parts if part)
+    return "\n".join([prompt, example_block(examples, template.lang)]) if examples else prompt
+
+
+def example_block(examples: Iterable[Demo], lang: str) -> str:
+    """Worked examples as the reader's language sets them: 示例 / 输入 / 输出, or Example / Input / Output."""
+    head, source, target = ("示例：", "输入：", "输出：") if lang == "zh" else ("Example:", "Input: ", "Output: ")
+    return "\n".join(f"{head}\n{source}{demo.input}\n{target}{demo.output}" for demo in examples)
+
+
+def demos(definition: Definition, task: Task, lang: str) -> list[Demo]:
+    """The definition's own examples as worked demos of the task, in one language."""
+    bound = next((one for one in bind(definition, task) if one.lang == lang), None)
+    rows = (definition.examples or {}).get(lang, ())
+    if bound is None:
+        return []
+    return [
+        Demo(compiled(bound.input).render(row) if bound.input else "", compiled(bound.output).render(row))
+        for row in rows
+    ]
+
+
+def _sources(task: Task, here: Path, named: Sequence[str]) -> Iterator[tuple[Definition, bool]]:
+    """The definitions asked for, each with whether it was asked for by name."""
+    for name in named:
+        if name == "library":
+            family = list_definitions(task.family)
+            fit = fitting(family, task)
+            if not fit:
+                raise _nothing_fits(family, task)
+            yield from ((definition, False) for definition in fit)
+        elif any(mark in name for mark in "*?["):
+            files = sorted(path for path in here.glob(name) if path.is_file())
+            yield from ((load_definition(path), False) for path in files)
+        elif name.endswith((".yaml", ".yml")):
+            yield load_definition(here / name), True
+        else:
+            yield _shipped(name), True
+
+
+def _shipped(name: str) -> Definition:
+    known = {definition.id: definition for definition in list_definitions()}
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    raise RecipeError(
+        say(f"no template definition '{name}' in the library", f"模板库中没有“{name}”"),
+        mend=say(f"did you mean '{close[0]}'?", f"是否想写“{close[0]}”？")
+        if close
+        else say("name a YAML file, or use 'library'", "请写 YAML 文件名，或使用 library"),
+    )
+
+
+def _unfit(definition: Definition, task: Task, why: str) -> RecipeError:
+    have = ", ".join((*task.inputs, task.target))
+    return RecipeError(
+        say(
+            f"the template '{definition.id}' does not fit the task '{task.name}': {why}",
+            f"模板“{definition.id}”不适用于任务“{task.name}”：{why}",
+        ),
+        where=definition.file,
+        mend=say(f"the task's fields are {have}", f"任务的字段为：{have}"),
+    )
+
+
+def _nothing_fits(family: Sequence[Definition], task: Task) -> RecipeError:
+    need = "; ".join(f"{d.id}: {', '.join(d.fields)} ({misfit(d, task)})" for d in family) or "-"
+    have = ", ".join((*task.inputs, task.target))
+    return RecipeError(
+        say(
+            f"no shipped template of the family '{task.family}' fits the task '{task.name}'",
+            f"模板库中没有适用于任务“{task.name}”的“{task.family}”类模板",
+        ),
+        mend=say(
+            f"the task has the fields {have}; the family's definitions need {need}. Map your columns to these names, or give YAML files of your own",
+            f"任务的字段为 {have}；该类模板需要 {need}。请把列名映射到这些字段，或提供自己的 YAML 模板",
+        ),
+    )
+
+
+def _spread(made: Sequence[Template], limit: int | None) -> list[Template]:
+    """At most `limit` of the Templates, taken round and round from each register, in the order they came."""
+    if limit is None or limit >= len(made):
+        return list(made)
+    queues: dict[str, list[int]] = {}
+    for i, one in enumerate(made):
+        queues.setdefault(one.why, []).append(i)
+    rounds = sorted((turn, i) for queue in queues.values() for turn, i in enumerate(queue))
+    return [made[i] for i in sorted(i for _, i in rounds[:limit])]
+
+
+def _from_format(text: str) -> str:
+    parts: list[str] = []
+    try:
+        pieces = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise RecipeError(
+            say(f"not a format text: {error}", f"不是有效的格式文本：{error}"),
+            where=texts.cut(text, 40),
+            mend=say("write {{ and }} for braces", "花括号本身请写作 {{ 和 }}"),
+        ) from error
+    for before, name, spec, conversion in pieces:
+        parts.append(literal(before))
+        if name is None:
+            continue
+        if spec or conversion or not name.isidentifier():
+            raise RecipeError(
+                say(f"the slot '{{{name}}}' is not a plain name", f"占位符“{{{name}}}”不是简单的名称"),
+                where=texts.cut(text, 40),
+                mend=say("write {name}, without spaces, numbers or formats", "请写作 {名称}，不带空格、序号或格式"),
+            )
+        parts.append(f"{{{{ {name} }}}}")
+    return "".join(parts)
