@@ -18,6 +18,7 @@ import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -85,8 +86,9 @@ class Plugin:
 
     @property
     def version(self) -> str:
-        """Changes when the code of the plug-in's module changes: part of every stage key."""
-        return module_version(self.fn.__module__)
+        """Changes when the code of the plug-in's room (ours) or module (others') changes: part of every stage key."""
+        package, _, rest = self.fn.__module__.partition(".")
+        return room_version(rest.split(".")[0]) if package == "zhiling" else module_version(self.fn.__module__)
 
     @property
     def doc(self) -> str:
@@ -206,11 +208,25 @@ def settle(plugin: Plugin, given: Mapping[str, Any], where: str = "") -> dict[st
     return out
 
 
+@cache
 def module_version(module: str) -> str:
     """Ten hex digits of a module's source text."""
     file = getattr(sys.modules.get(module) or importlib.import_module(module), "__file__", None)
-    source = Path(file).read_bytes() if file else module.encode()
-    return hashlib.blake2b(source, digest_size=5).hexdigest()
+    return _digest([Path(file)]) if file else _digest([])
+
+
+@cache
+def room_version(room: str) -> str:
+    """Ten hex digits of everything in one of our rooms: its code, or (`library`) its data."""
+    top = Path(__file__).parent / room
+    return _digest(sorted(p for p in top.rglob("*") if p.is_file() and "__pycache__" not in p.parts))
+
+
+def _digest(files: list[Path]) -> str:
+    found = hashlib.blake2b(digest_size=5)
+    for file in files:
+        found.update(file.name.encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()
 
 
 def _load_plugged() -> None:

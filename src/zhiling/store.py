@@ -92,7 +92,7 @@ def _columns() -> dict[str, list[tuple[str, Any]]]:
     }  # fmt: skip
 
 
-ALIKE = {"heldout": "examples", "kept": "examples", "merged": "examples"}
+ALIKE = {"drafts": "examples", "heldout": "examples", "kept": "examples", "merged": "examples"}
 """Kinds that have the same columns as another."""
 
 

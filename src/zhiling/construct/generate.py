@@ -1,0 +1,269 @@
+"""The third way: a model proposes candidate instructions, their quality is evaluated, and the best are kept.
+
+The loop is `generate`, and reads as the field describes it: propose -> filter -> score -> keep the best. Proposing from demos is
+"forward generation" of APE (Zhou et al. 2022, arXiv:2211.01910); from a description and by paraphrase are its resampling and
+Self-Instruct's seeds in the small. Unlike a bare sample from a model, no candidate leaves unevaluated, and every loser says why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from zhiling import registry
+from zhiling.construct.fill import default_slots
+from zhiling.errors import ProviderError, RecipeError, say
+from zhiling.registry import constructor
+from zhiling.text import cut, jaccard, lang, normalise, sentences, shingles, tokens
+from zhiling.types import Example, Reject, Request, Score, Task, Template, row_seed
+
+if TYPE_CHECKING:
+    from zhiling.llm import Model
+
+QUALITIES = {"grammar": 1.0, "clarity": 1.0, "relevance": 2.0}
+"""What a candidate is judged by, and how much each counts: saying the wrong task well is worse than saying the right one badly."""
+
+Scorer = Callable[[Sequence[Example]], Awaitable[list[Score]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A proposed instruction: the text, the language and prompt it was asked with, the id of the reply, and what was said of it.
+
+    `quality` is the weighted mean of the scores that could be given, each in [0, 1]; None when none could.
+    """
+
+    text: str
+    lang: str
+    prompt: str
+    reply: str
+    scores: tuple[Score, ...] = ()
+    quality: float | None = None
+
+    @property
+    def why(self) -> str:
+        """The scores in words."""
+        return ", ".join(f"{s.scorer} {'-' if s.value is None else s.value}" for s in self.scores)
+
+
+@constructor("generate")
+async def generate(
+    *,
+    task: Task,
+    model: Model,
+    scorers: Mapping[str, Scorer],
+    seed: int,
+    candidates: int = 12,
+    keep: int = 3,
+    langs: list[str] | None = None,
+    temperature: float = 0.8,
+    weights: dict[str, float] = QUALITIES,
+    floor: float = 0.3,
+    max_tokens: int = 64,
+) -> list[Template | Reject]:
+    """Ask `model` for `candidates` instructions per language, judge them, and keep the best `keep` above `floor`.
+
+    Yields a Template per winner and a Reject per loser, with its scores. A reply that failed is a Reject too: "failed", not "dropped".
+    """
+    out: list[Template | Reject] = []
+    maker = f"generate:{model.provider.name}"
+    for code in langs or task.langs:
+        asked = requests(task, code, candidates, seed, temperature, max_tokens, chat="chat" in model.provider.can)
+        replies = await model.ask_all([request for _, request in asked])
+        pool: list[Candidate] = []
+        for (prompt, _), reply in zip(asked, replies, strict=True):
+            if isinstance(reply, ProviderError):
+                out.append(Reject(task.name, maker, "failed", str(reply)))
+                continue
+            found = Candidate(tidy(reply.text), code, prompt, reply.key)
+            why = unfit(found, task, pool)
+            if why:
+                out.append(Reject(task.name, maker, "dropped", why, text=reply.text, parents=(reply.key,)))
+            else:
+                pool.append(found)
+        judged = await judge(pool, task, scorers, weights)
+        best = [c for c in judged if c.quality is not None and c.quality >= floor][:keep]
+        for place, candidate in enumerate(judged, 1):
+            if candidate in best:
+                out.append(as_template(candidate, task, maker))
+            else:
+                bar = say(
+                    f"quality {_shown(candidate.quality)}, place {place}",
+                    f"质量 {_shown(candidate.quality)}，第 {place} 名",
+                )
+                kept = say(
+                    f"; the best {len(best)} of at least {floor} are kept",
+                    f"；只保留不低于 {floor} 的前 {len(best)} 名",
+                )
+                out.append(
+                    Reject(
+                        task.name,
+                        maker,
+                        "dropped",
+                        f"{bar} ({candidate.why}){kept}",
+                        text=candidate.text,
+                        parents=(candidate.reply,),
+                    )
+                )
+    return out
+
+
+def requests(
+    task: Task, code: str, count: int, seed: int, temperature: float, max_tokens: int, *, chat: bool = True
+) -> list[tuple[str, Request]]:
+    """`count` questions in the language `code`, taking the prompts in turn; each (prompt id, Request) has its own seed and draw."""
+    usable = [p for p in prompts() if p["lang"] == code and _needs(p, task)]
+    if not usable:
+        mend = say(
+            "give the task a description or demos, or write prompts for the language",
+            "请给任务写说明或示例，或为该语言编写提示词",
+        )
+        raise RecipeError(
+            say(f"nothing to ask a model from in '{code}'", f"没有可用于“{code}”的提示词"),
+            where=f"tasks.{task.name}",
+            mend=mend,
+        )
+    out = []
+    for draw in range(count):
+        prompt = usable[draw % len(usable)]
+        turns = _filled(prompt, task, code, draw)
+        settings: dict[str, Any] = {
+            "max_tokens": max_tokens, "temperature": temperature, "top_p": 0.95, "stop": ("\n",) if chat else ("\n\n", "\n"), "draw": draw,
+            "seed": row_seed(seed, f"{task.name}:{code}:{prompt['id']}:{draw}"),
+        }  # fmt: skip
+        if chat:
+            out.append((prompt["id"], Request(messages=turns, **settings)))
+        else:  # a base model continues text: the same turns as paragraphs
+            out.append((prompt["id"], Request(prompt="".join(f"{content}\n" for _, content in turns), **settings)))
+    return out
+
+
+@cache
+def prompts() -> list[dict[str, Any]]:
+    """The shipped prompts, in order."""
+    text = files("zhiling").joinpath("library/prompts/generate.yaml").read_text(encoding="utf-8")
+    return list(yaml.safe_load(text)["prompts"])
+
+
+def _needs(prompt: Mapping[str, Any], task: Task) -> bool:
+    return bool(task.demos) if prompt["id"] == "from_demos" else bool(task.description)
+
+
+def _filled(prompt: Mapping[str, Any], task: Task, code: str, draw: int) -> tuple[tuple[str, str], ...]:
+    marks = ("输入：", "输出：") if code == "zh" else ("Input: ", "Output: ")
+    description = _own_language(task.description, code)
+    wordings = sentences(description) or [description]
+    values = {
+        "{description}": description,
+        "{demos}": "\n".join(f"{marks[0]}{cut(demo.input, 200)}\n{marks[1]}{demo.output}" for demo in task.demos[:3]),
+        "{seed}": wordings[draw % len(wordings)],
+    }
+    turns = []
+    for turn in prompt["turns"]:
+        for role in ("user", "assistant"):
+            if role in turn:
+                content = str(turn[role])
+                for slot, value in values.items():
+                    content = content.replace(slot, value)
+                turns.append((role, content))
+    return tuple(turns)
+
+
+def _own_language(description: str, code: str) -> str:
+    """The lines of a description that are in this language, where it is given in several."""
+    own = [line for line in description.split("\n") if (lang(line) == "zh") == (code == "zh")]
+    return "\n".join(own) if own else description
+
+
+_lead = re.compile(
+    r"^\s*(?:[-*•]\s+|\d+[.)、]\s*)?(?:(?:the\s+)?instruction(?:\s+was)?|task|指令|任务)?\s*[:：]?\s*", re.IGNORECASE
+)
+_quotes = {'"': '"', "“": "”", "「": "」", "'": "'", "《": "》"}
+
+
+def tidy(text: str) -> str:
+    """The instruction alone: its first line, without list marks, a leading "Instruction:" or quotes around the whole."""
+    line = next((part.strip() for part in text.strip().splitlines() if part.strip()), "")
+    line = _lead.sub("", line, count=1).strip()
+    if len(line) > 2 and _quotes.get(line[0]) == line[-1]:
+        line = line[1:-1].strip()
+    return line
+
+
+def unfit(candidate: Candidate, task: Task, before: Sequence[Candidate]) -> str:
+    """Why a candidate is not worth scoring; "" when it is. Cheap checks first, so that scorers see only real contenders."""
+    text, size = candidate.text, len(tokens(candidate.text))
+    if size < 3:
+        return say("too short to say a task", "太短，说不清任务")
+    if size > 80:
+        return say(f"too long for an instruction ({size} tokens)", f"作为指令太长（{size} 个词）")
+    if (lang(text) == "zh") != (candidate.lang == "zh"):
+        return say(f"not in the language asked for ({candidate.lang})", f"不是所要求的语言（{candidate.lang}）")
+    if "{" in text or "[" in text or "<" in text:
+        return say("has an unfilled slot", "含有未填的空位")
+    for demo in task.demos:
+        if len(tokens(demo.input)) > 3 and normalise(demo.input) in normalise(text):
+            return say("repeats an example's input", "照抄了示例的输入")
+    named = [
+        label for label in task.labels if re.search(rf"(?<!\w){re.escape(normalise(label))}(?!\w)", normalise(text))
+    ]
+    if named and len(named) < len(task.labels):
+        return say(f"leaks one answer: it names only {', '.join(named)}", f"泄露答案：只提到了{'、'.join(named)}")
+    for other in before:
+        if jaccard(shingles(text, 2), shingles(other.text, 2)) >= 0.7:
+            return say(f"nearly equal to: {cut(other.text, 60)}", f"与已有候选几乎相同：{cut(other.text, 60)}")
+    return ""
+
+
+async def judge(
+    pool: Sequence[Candidate], task: Task, scorers: Mapping[str, Scorer], weights: Mapping[str, float] = QUALITIES
+) -> list[Candidate]:
+    """The candidates with their scores and quality, best first; ties fall by text, so the order depends on nothing else."""
+    rows = [Example(task.name, candidate.text, lang=candidate.lang) for candidate in pool]
+    by_scorer = {name: await scorers[name](rows) for name in weights}
+    judged = []
+    for index, candidate in enumerate(pool):
+        scores = tuple(by_scorer[name][index] for name in weights)
+        parts = [(weights[s.scorer], unit(s)) for s in scores]
+        given = [(weight, value) for weight, value in parts if value is not None]
+        quality = round(sum(w * v for w, v in given) / sum(w for w, _ in given), 4) if given else None
+        judged.append(Candidate(candidate.text, candidate.lang, candidate.prompt, candidate.reply, scores, quality))
+    return sorted(judged, key=lambda c: (-(c.quality if c.quality is not None else -1.0), c.text))
+
+
+def unit(score: Score) -> float | None:
+    """A score as "higher is better" in [0, 1], by the range that its scorer states; None stays None."""
+    if score.value is None:
+        return None
+    facts = registry.get("scorer", score.scorer).facts
+    low, high = float(facts["low"]), float(facts["high"])
+    value = min(max((score.value - low) / (high - low), 0.0), 1.0)
+    return 1.0 - value if facts["better"] == "low" else value
+
+
+def as_template(candidate: Candidate, task: Task, maker: str) -> Template:
+    """A winner with the slots of its family. What the answer must look like is added where the candidate does not say it."""
+    input_slot, output_slot = default_slots(task, candidate.lang)
+    text = (
+        candidate.text
+        if candidate.text[-1] in ".!?。！？:："
+        else candidate.text + ("。" if candidate.lang == "zh" else ".")
+    )
+    shape = _own_language(task.output_format, candidate.lang)
+    if shape and not (task.labels and all(normalise(label) in normalise(text) for label in task.labels)):
+        text += ("" if candidate.lang == "zh" else " ") + shape
+    instruction = text.replace("{", "{{ '{' }}") if "{" in text else text
+    return Template(
+        task.name, candidate.lang, instruction, input_slot, output_slot, maker=maker, parents=(candidate.reply,),
+        why=say(f"quality {_shown(candidate.quality)} ({candidate.why})", f"质量 {_shown(candidate.quality)}（{candidate.why}）"),
+    )  # fmt: skip
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,157 @@
+"""What a stage does to one shard: module-level functions that an engine can run anywhere. With `run`, the place where rooms meet.
+
+Each function writes its Parquet files and returns what the driver enters in the journal: (outputs, facts).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from zhiling import data, registry
+from zhiling.embed import Use
+from zhiling.errors import EngineError, say
+from zhiling.recipe import Step
+from zhiling.store import Output, read, write
+from zhiling.types import Example, Record, Reject, Score, Task, Template, content_id, row_seed
+
+Result: TypeAlias = tuple[list[Output], dict[str, Any]]
+
+
+def side(record: Record, seed: int, group: str | None) -> int:
+    """Where a record falls in the fixed shuffle that decides what is held out; equal content, or an equal group, falls equally."""
+    return int(content_id("split", seed, record.fields.get(group, record.id) if group else record.id), 16)
+
+
+def read_file(root: str, prefix: str, source: data.Source, task: Task, shard_rows: int) -> Result:
+    """A data file as record shards, and its unreadable rows as rejects."""
+    outputs, rejects, counts = list[Output](), list[Reject](), {"lines": 0, "quarantined": 0}
+
+    def good() -> Iterator[Record]:
+        for item in data.read(source, task):
+            counts["lines"] += 1
+            if isinstance(item, Reject):
+                rejects.append(item)
+            else:
+                yield item
+
+    stream = good()
+    while (first := next(stream, None)) is not None:
+        path = f"records/{prefix}.{len(outputs):05d}.parquet"
+        outputs.append(write(Path(root), path, "records", _chain(first, islice(stream, shard_rows - 1))))
+    counts["quarantined"] = len(rejects)
+    if rejects:
+        outputs.append(write(Path(root), f"rejects/{prefix}.parquet", "rejects", rejects))
+    return outputs, counts
+
+
+def _chain(first: Record, rest: Iterable[Record]) -> Iterator[Record]:
+    yield first
+    yield from rest
+
+
+def fill_shard(
+    root: str, path: str, records: Output, templates: Sequence[Output], task: Task, seed: int, per_record: int, cut: int, group: str | None,
+    heldout: bool,
+) -> Result:  # fmt: skip
+    """One shard of records filled into a step's templates: the held-out side, or the other."""
+    from zhiling.construct.fill import fill
+
+    wanted = (r for r in read(Path(root), [records]) if (side(r, seed, group) <= cut) == heldout)
+    made = fill(wanted, list(read(Path(root), templates)), task=task, seed=seed, per_record=per_record)
+    return split(root, path, made, "heldout" if heldout else "drafts")
+
+
+def split(root: str, path: str, items: Iterable[Any], kind: str) -> Result:
+    """What a constructor yields, as a file of rows and a file of rejects. `made` counts what it yielded, for the ledger."""
+    rejects, made = list[Reject](), 0
+
+    def good() -> Iterator[Any]:
+        nonlocal made
+        for item in items:
+            made += 1
+            if isinstance(item, Reject):
+                rejects.append(item)
+            else:
+                yield item
+
+    outputs = [write(Path(root), f"{kind}/{path}.parquet", kind, good())]
+    if rejects:
+        outputs.append(write(Path(root), f"rejects/{path}.parquet", "rejects", rejects))
+    return outputs, {"made": made, "rejects": len(rejects)}
+
+
+def score_shard(
+    root: str, path: str, scorer: str, settings: Mapping[str, Any], rows: Output, tasks: Mapping[str, Task], seed: int
+) -> Result:
+    """One shard of examples through one scorer that needs no model."""
+    examples = list(read(Path(root), [rows]))
+    scores = asyncio.run(score(scorer, settings, examples, {"tasks": tasks, "seed": seed, "embedder": Use()}))
+    return [write(Path(root), f"scores/{path}.parquet", "scores", scores)], {"scored": len(scores)}
+
+
+async def score(
+    name: str, settings: Mapping[str, Any], examples: Sequence[Example], hand: Mapping[str, Any]
+) -> list[Score]:
+    """The scorer's word on each example, held to its contract: one score each, in order."""
+    plugin = registry.get("scorer", name)
+    scores = await collect(call(plugin, settings, hand, examples))
+    if [item.example for item in scores] != [example.id for example in examples]:
+        raise EngineError(
+            say(
+                f"the scorer '{name}' must give one score per example, in order",
+                f"评分器“{name}”须按顺序为每行给出一个分数",
+            )
+        )
+    return scores
+
+
+def call(plugin: registry.Plugin, settings: Mapping[str, Any], hand: Mapping[str, Any], *args: Any) -> Any:
+    """Call a plug-in with its settings and what it asks to be handed."""
+    return plugin.fn(*args, **settings, **{name: hand[name] for name in plugin.wants})
+
+
+async def collect(result: Iterable[Any] | AsyncIterator[Any] | Awaitable[Any]) -> list[Any]:
+    """Whatever a plug-in returns (list, generator, coroutine or async generator), as a list."""
+    if inspect.isawaitable(result):
+        result = await result
+    if isinstance(result, AsyncIterator):
+        return [item async for item in result]
+    return list(result)  # type: ignore[arg-type]
+
+
+class Scorers(Mapping[str, Callable[[Sequence[Example]], Awaitable[list[Score]]]]):
+    """What a constructor gets when it asks for `scorers`: every registered scorer by name, set and handed as the recipe says."""
+
+    def __init__(self, listed: Mapping[str, Step], hand: Callable[[Step], Mapping[str, Any]]) -> None:
+        self._listed, self._hand = listed, hand
+
+    def __getitem__(self, name: str) -> Callable[[Sequence[Example]], Awaitable[list[Score]]]:
+        step = self._listed.get(name)
+        if step is None:
+            step = Step(name, registry.settle(registry.get("scorer", name), {}), "scorers")
+        return partial(self._score, step)
+
+    async def _score(self, step: Step, examples: Sequence[Example]) -> list[Score]:
+        return await score(step.kind, step.settings, examples, self._hand(step))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(registry.names("scorer"))
+
+    def __len__(self) -> int:
+        return len(registry.names("scorer"))
+
+
+async def propose(kind: str, settings: Mapping[str, Any], hand: Mapping[str, Any]) -> list[Template | Reject]:
+    """A constructor's templates for one task."""
+    return await collect(call(registry.get("constructor", kind), settings, hand))
+
+
+def task_seed(seed: int, task: Task, step: str) -> int:
+    """The seed of one step's work for one task."""
+    return row_seed(seed, f"{step}:{task.name}")
