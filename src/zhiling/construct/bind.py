@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from zhiling import text
 from zhiling.construct.library import Definition, Phrasing, list_definitions
-from zhiling.construct.sandbox import literal
+from zhiling.construct.sandbox import compiled, literal
 from zhiling.errors import say
 from zhiling.types import Task, Template
 
@@ -33,10 +33,8 @@ def misfit(definition: Definition, task: Task) -> str:
     if lacking:
         return say(f"the task has no field {', '.join(lacking)}", f"任务缺少字段：{'、'.join(lacking)}")
     if definition.target != task.target:
-        return say(
-            f"its answer is '{definition.target}', the task's is '{task.target}'",
-            f"其答案字段是“{definition.target}”，任务的是“{task.target}”",
-        )
+        answers = definition.target, task.target
+        return say("its answer is '{}', the task's is '{}'", "其答案字段是“{}”，任务的是“{}”").format(*answers)
     if definition.labels:
         if not task.labels:
             return say("the task names no labels", "任务没有写明标签（labels）")
@@ -64,7 +62,7 @@ def fitting(definitions: Sequence[Definition], task: Task) -> list[Definition]:
 def bind(definition: Definition, task: Task) -> Iterator[Template]:
     """One Template per phrasing in the task's languages, in the definition's order."""
     for phrasing in definition.phrasings:
-        if phrasing.lang in task.langs and not _foreign(phrasing, task):
+        if phrasing.lang in task.langs and not _unsayable(phrasing, task):
             yield _bound(definition, phrasing, task)
 
 
@@ -94,11 +92,11 @@ def label_words(task: Task, lang: str) -> list[str]:
     return choices(task, lang, worded)
 
 
-def _foreign(phrasing: Phrasing, task: Task) -> bool:
-    """Whether the phrasing would quote the task's description in another language than its own."""
-    return "description" in phrasing.instruction and (
-        (text.lang(task.description) == "zh") != (phrasing.lang == "zh") or not task.description
-    )
+def _unsayable(phrasing: Phrasing, task: Task) -> bool:
+    """Whether the phrasing lists choices the task does not have, or quotes the task's description in another language than its own."""
+    names = compiled(phrasing.instruction).names
+    foreign = not task.description or (text.lang(task.description) == "zh") != (phrasing.lang == "zh")
+    return ("choices" in names and not task.labels) or ("description" in names and foreign)
 
 
 def _bound(definition: Definition, phrasing: Phrasing, task: Task) -> Template:

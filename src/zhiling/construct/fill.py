@@ -61,7 +61,7 @@ def fill(
 def _lang(record: Record, task: Task) -> str:
     if record.lang:
         return record.lang.lower().replace("_", "-").split("-")[0]
-    return text.lang(" ".join(record.fields.get(name, "")[:400] for name in task.inputs))
+    return text.lang(max((record.fields.get(name, "") for name in task.inputs), key=len, default="")[:400])
 
 
 def _pool(ready: list[_Ready], lang: str) -> list[_Ready]:
@@ -94,9 +94,9 @@ def _made(one: _Ready, record: Record, task: str, max_chars: int) -> Example | R
         if not value or value.isspace():
             return _failed(one, record, task, _lacking(name, value))
         if len(value) > max_chars:
-            why = say(
-                f"the field '{name}' has {len(value):,} characters, more than {max_chars:,}",
-                f"字段“{name}”有 {len(value):,} 个字符，超过 {max_chars:,}",
+            size = f"{len(value):,}", f"{max_chars:,}"
+            why = say("the field '{}' has {} characters, more than {}", "字段“{}”有 {} 个字符，超过 {}").format(
+                name, *size
             )
             return _failed(one, record, task, why, value)
     values: Mapping[str, str] = {"task": task, **fields} if one.task_named else fields

@@ -290,20 +290,11 @@ def _names(tree: nodes.Template) -> tuple[frozenset[str], frozenset[str], frozen
     from jinja2.meta import find_undeclared_variables
 
     names = frozenset(find_undeclared_variables(tree)) - {"range", "loop"}
-    soft: set[str] = set()
-    for branch in tree.find_all((nodes.If, nodes.CondExpr)):
-        soft |= _asked(branch.test)
-    guarded = {
-        node.node.name
-        for node in tree.find_all(nodes.Test)
-        if node.name in ("defined", "undefined") and isinstance(node.node, nodes.Name)
-    }
-    guarded |= {
-        node.node.name
-        for node in tree.find_all(nodes.Filter)
-        if node.name in ("default", "d") and isinstance(node.node, nodes.Name)
-    }
-    return names, frozenset(soft), frozenset(guarded)
+    soft = {name for node in tree.find_all(nodes.If) for name in _asked(node.test)}
+    soft |= {name for node in tree.find_all(nodes.CondExpr) for name in _asked(node.test)}
+    asking = (*tree.find_all(nodes.Test), *tree.find_all(nodes.Filter))
+    asked = (node.node for node in asking if node.name in ("defined", "undefined", "default"))
+    return names, frozenset(soft), frozenset(node.name for node in asked if isinstance(node, nodes.Name))
 
 
 def _asked(test: nodes.Node) -> set[str]:

@@ -37,13 +37,16 @@ def template(
             raise _unfit(definition, task, why)
         else:
             yield Reject(task.name, f"template:{definition.id}", "dropped", why, where=definition.file)
-    if not fit:
-        raise RecipeError(
-            say("no template file was found", "没有找到任何模板文件"),
-            where=f"task '{task.name}'",
-            mend=say("check 'templates' in the recipe", "请检查配方中的 templates"),
-        )
     made = [made for definition in fit for made in bind(definition, task)]
+    if not made:
+        what = say("no template for the task '{}' in {}", "任务“{}”没有可用的模板（{}）").format(
+            task.name, ", ".join(task.langs)
+        )
+        mend = say(
+            "check 'templates' in the recipe, the task's langs and labels",
+            "请检查配方中的 templates 与任务的 langs、labels",
+        )
+        raise RecipeError(what, mend=mend)
     for lang in task.langs:
         yield from _spread([one for one in made if one.lang == lang], phrasings)
 
@@ -129,29 +132,23 @@ def _shipped(name: str) -> Definition:
 
 def _unfit(definition: Definition, task: Task, why: str) -> RecipeError:
     have = ", ".join((*task.inputs, task.target))
-    return RecipeError(
-        say(
-            f"the template '{definition.id}' does not fit the task '{task.name}': {why}",
-            f"模板“{definition.id}”不适用于任务“{task.name}”：{why}",
-        ),
-        where=definition.file,
-        mend=say(f"the task's fields are {have}", f"任务的字段为：{have}"),
+    what = say("the template '{}' does not fit the task '{}': {}", "模板“{}”不适用于任务“{}”：{}").format(
+        definition.id, task.name, why
     )
+    return RecipeError(what, where=definition.file, mend=say(f"the task's fields are {have}", f"任务的字段为：{have}"))
 
 
 def _nothing_fits(family: Sequence[Definition], task: Task) -> RecipeError:
+    what = say("no shipped '{}' template fits the task '{}'", "模板库中没有适用于任务的“{}”类模板：“{}”").format(
+        task.family, task.name
+    )
     need = "; ".join(f"{d.id}: {', '.join(d.fields)} ({misfit(d, task)})" for d in family) or "-"
     have = ", ".join((*task.inputs, task.target))
-    return RecipeError(
-        say(
-            f"no shipped template of the family '{task.family}' fits the task '{task.name}'",
-            f"模板库中没有适用于任务“{task.name}”的“{task.family}”类模板",
-        ),
-        mend=say(
-            f"the task has the fields {have}; the family's definitions need {need}. Map your columns to these names, or give YAML files of your own",
-            f"任务的字段为 {have}；该类模板需要 {need}。请把列名映射到这些字段，或提供自己的 YAML 模板",
-        ),
+    mend = say(
+        "the task has {}; the family's definitions need {}. Map your columns to these names, or give YAML files of your own",
+        "任务的字段为 {}；该类模板需要 {}。请把列名映射到这些字段，或提供自己的 YAML 模板",
     )
+    return RecipeError(what, mend=mend.format(have, need))
 
 
 def _spread(made: Sequence[Template], limit: int | None) -> list[Template]:
