@@ -15,11 +15,13 @@ import pytest
 import yaml
 
 from zhiling import data, recipe, text
-from zhiling.types import Record
+from zhiling.construct.template import template
+from zhiling.types import Record, Template
 
 DEMO = Path(str(files("zhiling"))) / "library" / "demo"
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 FRENCH = re.compile(
-    r"[àâçéèêëîïôùûüœ]|\b[cdjlmnstq]'|\b(?:le|la|les|un|une|des|du|de|je|il|elle|on|nous|vous|est|et|ne|pas|qui)\b",
+    r"[àâçéèêëîïôùûüœ]|\b[cdjlmnstq]'|\b(?:le|la|les|un|une|des|du|de|je|il|elle|on|nous|vous|est|et|ne|pas|qui|son|sa|au|aux)\b",
     re.I,
 )
 ENGLISH = re.compile(r"\b(?:the|is|and|of|you|my|with|was|to|in|it)\b", re.I)
@@ -176,24 +178,56 @@ def test_demos_are_not_among_the_data() -> None:
             assert not task.get("labels") or demo["output"] in task["labels"]
 
 
+def read_all(loaded: recipe.Recipe) -> dict[str, list[Record]]:
+    """Every row of every task of a recipe; an unreadable one fails the test."""
+    found: dict[str, list[Record]] = {}
+    for name, spec in loaded.tasks.items():
+        task = spec.task(name)
+        for source in spec.sources():
+            path = data.expand(source.path, loaded.here)
+            where = {key: str(value) for key, value in (source.where or {}).items()}
+            for item in data.read(data.Source(path, source.format, source.columns, where, source.limit), task):
+                assert isinstance(item, Record), item
+                found.setdefault(name, []).append(item)
+    return found
+
+
 def test_the_recipe_reads_every_row() -> None:
     loaded = recipe.load(DEMO / "recipe.yaml")
-    counts = {}
-    for name, task in loaded.tasks.items():
-        found = [
-            item
-            for source in task.sources()
-            for item in data.read(
-                data.Source(loaded.here / source.path, source.format, source.columns), task.task(name)
-            )
-        ]
-        assert all(isinstance(item, Record) for item in found), name
-        counts[name] = len({item.id for item in found})
-        assert task.heldout < counts[name]
+    counts = {name: len({item.id for item in items}) for name, items in read_all(loaded).items()}
     assert counts == {"sentiment_en": 160, "sentiment_zh": 160, "translation": 200, "handbook_qa": 156}
+    for name, items in read_all(loaded).items():
+        labels = loaded.tasks[name].labels
+        assert not labels or {item.fields[loaded.tasks[name].target] for item in items} == set(labels)
 
 
 def test_the_recipe_uses_all_three_ways() -> None:
     loaded = recipe.load(DEMO)
     assert [step.kind for step in loaded.construct] == ["template", "retrieve", "generate"]
     assert loaded.tune is not None and loaded.evaluate is not None and loaded.report is not None
+
+
+def test_the_second_recipe_reads_the_shared_data(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZHILING_SHARED", str(shared))
+    loaded = recipe.load(RECIPES / "shared.yaml")
+    found = read_all(loaded)
+    counts = {name: len(items) for name, items in found.items()}
+    assert counts == {
+        "question_type": 200, "film_reviews": 100, "drug_name": 200, "find_object": 200, "seed_tasks": 175
+    }  # fmt: skip
+    for name, spec in loaded.tasks.items():
+        assert spec.heldout < counts[name]
+        assert not spec.labels or {item.fields[spec.target] for item in found[name]} <= set(spec.labels)
+        inputs = {item.fields[key] for item in found[name] for key in spec.inputs}
+        assert not inputs & {demo.input for demo in spec.demos}
+
+
+def test_the_second_recipe_has_wordings_for_its_tasks() -> None:
+    loaded = recipe.load(RECIPES / "shared.yaml")
+    for step in loaded.construct:
+        if step.kind == "template":
+            for name in step.tasks:
+                made = template(task=loaded.tasks[name].task(name), here=loaded.here, **step.settings)
+                wordings = [one for one in made if isinstance(one, Template)]
+                assert wordings, name
+                assert {one.lang for one in wordings} == set(loaded.tasks[name].langs)
