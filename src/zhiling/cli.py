@@ -1,0 +1,206 @@
+"""The command line: one thin command per verb. Everything it does is a few lines of Python in `zhiling` (see `api.py`)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zhiling.errors import ZhilingError, boundary, say
+
+app = typer.Typer(
+    name="zhiling", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+template = typer.Typer(no_args_is_help=True, help="The library of instruction templates. 指令模板库。")
+bank = typer.Typer(no_args_is_help=True, help="The instruction database. 指令数据库。")
+app.add_typer(template, name="template")
+app.add_typer(bank, name="bank")
+
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder. 运行文件夹。", metavar="RUN")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机器可读输出。")]
+
+
+@app.callback()
+def about() -> None:
+    """zhiling 指令: construct instructions by template, retrieval and generation; score, select, tune, and prove whether it helped.
+
+    指令：用模板、检索、生成三种方式构造指令，评分、筛选、调优，并证明是否有效。
+    """
+
+
+@app.command()
+def run(
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe (YAML) or the folder that holds recipe.yaml. 配方。", metavar="RECIPE")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The run's folder; default runs/NAME. 运行文件夹。")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print rows, calls, tokens, minutes and money; spend nothing. 只做估算。")
+    ] = False,
+    until: Annotated[str, typer.Option(help="The last stage to do. 执行到哪个阶段。")] = "report",
+    engine: Annotated[str, typer.Option(help="local or ray. 引擎。")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes; default: all cores. 进程数。")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="Override: key.path=value. 覆盖配方中的键。")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe, or go on where it was interrupted. 运行配方，或从中断处继续。"""
+    from zhiling.recipe import load
+
+    loaded = load(recipe, sets or [])
+    if plan:
+        from zhiling.plan import estimate
+
+        _print(estimate(loaded), as_json)
+        return
+    from zhiling.progress import Meter
+    from zhiling.run import Run
+
+    folder = out or Path("runs") / loaded.name
+    meter = Meter()
+    try:
+        with Run(loaded, folder, engine=engine, workers=workers, until=until, watch=meter) as work:
+            summary = work.execute()
+    finally:
+        meter.close()
+    if as_json:
+        print((folder / "run.json").read_text(encoding="utf-8"))
+    else:
+        from zhiling.show import summary_lines
+
+        print("\n".join(summary_lines(summary)))
+
+
+@app.command()
+def show(folder: RunFolder, as_json: Json = False) -> None:
+    """How the rows of a run went, by way, state and stage. 查看一次运行的数据去向。"""
+    from zhiling.show import show_run
+
+    _print(show_run(folder), as_json)
+
+
+@app.command()
+def why(
+    folder: RunFolder,
+    row: Annotated[str, typer.Argument(help="A row's id, or its beginning. 行 id。", metavar="ID")],
+    as_json: Json = False,
+) -> None:
+    """Why a row is here, or is not. 解释某一行为何保留或被丢弃。"""
+    from zhiling.ledger import why as explain
+    from zhiling.show import why_lines
+
+    found = explain(folder, row)
+    print(json.dumps(found, ensure_ascii=False, indent=1)) if as_json else print("\n".join(why_lines(found)))
+
+
+@app.command()
+def sql(
+    folder: RunFolder,
+    query: Annotated[str, typer.Argument(help="DuckDB SQL over the run's views. DuckDB 查询。")],
+    as_json: Json = False,
+) -> None:
+    """Ask a run in SQL: records, templates, examples, scores, verdicts, rejects, ledger, kept, heldout, answers. 用 SQL 查询运行。"""
+    from zhiling.show import query as ask
+
+    _print(ask(folder, query), as_json)
+
+
+@app.command()
+def report(folder: RunFolder) -> None:
+    """Write the run's report.html again. 重新生成报告。"""
+    from zhiling.report import build
+
+    print(build(folder))
+
+
+@app.command()
+def diff(a: RunFolder, b: RunFolder, as_json: Json = False) -> None:
+    """What differs between two runs. 比较两次运行。"""
+    from zhiling.show import difference
+
+    _print(difference(a, b), as_json)
+
+
+@app.command()
+def export(
+    folder: RunFolder,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write. 输出文件。")],
+    form: Annotated[str, typer.Option("--format", help="alpaca, sharegpt or messages. 格式。")] = "messages",
+) -> None:
+    """Write the kept rows for another tuner. 把保留的数据导出给其他调优工具。"""
+    from zhiling.export import export as write
+
+    count = write(folder, out, form)
+    print(say(f"{count} rows written to {out}", f"已写出 {count} 行：{out}"))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where the recipe goes. 配方放在哪里。", metavar="DIR")],
+    data: Annotated[Path | None, typer.Option(help="A CSV, JSONL or Markdown file of yours. 你的数据文件。")] = None,
+    task: Annotated[str, typer.Option(help="What the model should learn, in words. 任务说明。")] = "",
+) -> None:
+    """Scaffold a recipe for your data. 为你的数据生成配方骨架。"""
+    from zhiling.scaffold import scaffold
+
+    path = scaffold(folder, data, task)
+    print(
+        say(
+            f"written: {path}\nnext: zhiling run {folder} --plan",
+            f"已写出：{path}\n下一步：zhiling run {folder} --plan",
+        )
+    )
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine has: packages, models, cores, memory. 检查运行环境。"""
+    from zhiling.show import environment
+
+    _print(environment(), as_json)
+
+
+def _print(value: Any, as_json: bool) -> None:
+    """A table (list of mappings), or a mapping, for eyes or for programs."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+        return
+    from zhiling.show import table_lines
+
+    print("\n".join(table_lines(value)))
+
+
+def main() -> None:
+    """The entry point: every known trouble is one line and an exit code (1 the work failed, 2 the user's mistake)."""
+    import click
+
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print(
+            say("\ninterrupted; the same command goes on where this stopped", "\n已中断；重新运行同一命令即可继续"),
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        known = boundary(error)
+        print(f"{say('error', '错误')}: {known}", file=sys.stderr)
+        if not isinstance(error, ZhilingError | OSError | ModuleNotFoundError | MemoryError):
+            import traceback
+
+            traceback.print_exc()  # a fault of ours: its trace is what we need to mend it
+        sys.exit(known.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The stages of the sentence, each a function of a `Run`: which work there is, what it stands on, and what comes out.
+
+read_data -> construct -> merge -> score -> select -> tune -> evaluate -> report. What is done to one shard is in `steps.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from zhiling import ledger, registry, steps
+from zhiling.data import Source, expand
+from zhiling.embed import Use
+from zhiling.errors import DataError, RecipeError, say
+from zhiling.recipe import Step
+from zhiling.run import Run, Work, digest, named_files
+from zhiling.store import Done, Output, read, write
+from zhiling.types import Example, Reject, Score, Verdict, row_seed
+
+
+def read_data(run: Run) -> dict[str, list[Output]]:
+    """Every data file of every task, as record shards by task. Raises DataError for a task without a usable row."""
+    works: list[Work] = []
+    for name, spec in run.recipe.tasks.items():
+        for index, item in enumerate(spec.sources()):
+            where = {key: str(value) for key, value in item.where.items()} if item.where else None
+            source = Source(expand(item.path, run.recipe.here), item.format, item.columns, where, item.limit)
+            args = {"source": source, "task": run.tasks[name], "shard_rows": run.recipe.shard_rows}
+            works.append(Work(f"read/{name}", str(index), args, (digest(source.path),)))
+    shards: dict[str, list[Output]] = {name: [] for name in run.tasks}
+    for done in run.shards("steps:read_file", "prefix", works, ("data.py",)):
+        shards[done.stage.split("/")[1]] += done.of("records")
+    for name, outputs in shards.items():
+        if not outputs:
+            see = 'zhiling sql RUN "select * from rejects"'
+            what = say(f"the task '{name}' has no usable rows", f"任务“{name}”没有可用的数据行")
+            mend = say(f"see the quarantined ones: {see}", f"查看被隔离的行：{see}")
+            raise DataError(what, where=f"tasks.{name}.data", mend=mend)
+    return shards
+
+
+def cut(run: Run, name: str, records: Sequence[Output]) -> int:
+    """The rank (`steps.side`) up to which records are held out: so many of the smallest, or such a share of all."""
+    spec = run.recipe.tasks[name]
+    if not spec.heldout:
+        return -1
+    ranks = {steps.side(record, run.recipe.seed, spec.group) for record in read(run.folder, records)}
+    count = int(spec.heldout) if spec.heldout >= 1 else max(1, round(spec.heldout * len(ranks)))
+    if count >= len(ranks):
+        what = say(
+            f"{count} rows to hold out of {len(ranks)}: none left to learn from",
+            f"共 {len(ranks)} 行，要留出 {count} 行：没有剩下可学的",
+        )
+        raise RecipeError(what, where=f"tasks.{name}.heldout", mend=say("hold out fewer", "请减少留出的行数"))
+    return heapq.nsmallest(count, ranks)[-1]
+
+
+def construct(run: Run, records: Mapping[str, Sequence[Output]]) -> tuple[list[Output], list[Output]]:
+    """All ways of constructing over all their tasks: (drafts for training, held-out examples for evaluation).
+
+    Each step first yields templates for a task (`propose`), then these are filled with the task's records. The first step that
+    has templates for a task also words its held-out rows.
+    """
+    cuts = {name: cut(run, name, outputs) for name, outputs in records.items()}
+    works, worded = list[Work](), set[str]()
+    for index, step in enumerate(run.recipe.construct):
+        label = f"{index}-{step.kind}"
+        for name in step.tasks or run.tasks:
+            templates = propose(run, label, step, name).of("templates")
+            if not sum(output.rows for output in templates):
+                continue
+            sides = (False,) if name in worded or cuts[name] < 0 else (False, True)
+            worded.add(name)
+            for heldout in sides:
+                stage = f"heldout/{name}" if heldout else f"construct/{label}/{name}"
+                args = {
+                    "templates": templates, "task": run.tasks[name], "seed": row_seed(run.recipe.seed, label), "cut": cuts[name],
+                    "per_record": 1 if heldout else step.per_record, "group": run.recipe.tasks[name].group, "heldout": heldout,
+                }  # fmt: skip
+                works += [Work(stage, f"{i:05d}", {"records": shard, **args}) for i, shard in enumerate(records[name])]
+    made = run.shards("steps:fill_shard", "path", works, ("construct", "library"))
+    drafts = [output for done in made for output in done.of("drafts")]
+    return drafts, [output for done in made for output in done.of("heldout")]
+
+
+def propose(run: Run, label: str, step: Step, name: str) -> Done:
+    """One step's templates for one task; a constructor may ask a model here."""
+    plugin, task = registry.get("constructor", step.kind), run.tasks[name]
+    versions = (
+        plugin.version,
+        registry.room_version("library"),
+        run.identity(step),
+        named_files(step.settings, run.recipe.here),
+    )
+    key = run.key("propose", label, name, step.settings, task, run.recipe.seed, versions)
+
+    def work() -> steps.Result:
+        run.watch({"stage": f"construct/{label}", "task": name})
+        hand = run.hand(step, task=task, seed=steps.task_seed(run.recipe.seed, task, label))
+        made = asyncio.run(steps.propose(step.kind, step.settings, hand))
+        return steps.split(str(run.folder), f"{label}/{name}-{key[:12]}", made, "templates")
+
+    return run.once(key, f"propose/{label}", name, work)
+
+
+def merge(run: Run, drafts: Sequence[Output]) -> tuple[list[Output], list[Output]]:
+    """Rows with one id become one row: (unique examples in even shards, the rows merged away)."""
+    key = run.key("merge", [output.path for output in drafts], run.recipe.shard_rows)
+
+    def work() -> steps.Result:
+        seen, merged, outputs = set[str](), list[Example](), list[Output]()
+
+        def unique() -> Iterator[Example]:
+            for row in read(run.folder, drafts):
+                if row.id in seen:
+                    merged.append(row)
+                else:
+                    seen.add(row.id)
+                    yield row
+
+        stream = unique()
+        while (first := next(stream, None)) is not None:
+            path = f"examples/{key[:12]}.{len(outputs):05d}.parquet"
+            outputs.append(write(run.folder, path, "examples", _take(first, stream, run.recipe.shard_rows)))
+        if merged:
+            outputs.append(write(run.folder, f"merged/{key[:12]}.parquet", "merged", merged))
+        return outputs, {"unique": len(seen), "merged": len(merged)}
+
+    done = run.once(key, "merge", "all", work)
+    if not done.of("examples"):
+        see = 'zhiling sql RUN "select state, why, count(*) from rejects group by all"'
+        what = say("nothing was constructed", "没有构造出任何数据")
+        raise DataError(what, where=str(run.folder), mend=say(f"see why: {see}", f"查看原因：{see}"))
+    return done.of("examples"), done.of("merged")
+
+
+def _take(first: Example, rest: Iterator[Example], count: int) -> Iterator[Example]:
+    yield first
+    yield from islice(rest, count - 1)
+
+
+def score(run: Run, examples: Sequence[Output]) -> list[Output]:
+    """Every scorer over every shard: on the engine, or here when it asks a model."""
+    outputs, works = list[Output](), list[Work]()
+    for step in run.recipe.score:
+        plugin = registry.get("scorer", step.kind)
+        for index, shard in enumerate(examples):
+            if "model" in plugin.wants:
+                outputs += _score_here(run, step, index, shard, len(examples)).of("scores")
+            else:
+                settings = {"scorer": step.kind, "settings": dict(step.settings)}
+                args = {**settings, "rows": shard, "tasks": run.tasks, "seed": run.recipe.seed}
+                works.append(Work(f"score/{step.kind}", f"{index:05d}", args, (plugin.version,)))
+    for done in run.shards("steps:score_shard", "path", works):
+        outputs += done.of("scores")
+    return sorted(outputs, key=lambda output: output.path)
+
+
+def _score_here(run: Run, step: Step, index: int, shard: Output, total: int) -> Done:
+    version = registry.get("scorer", step.kind).version
+    key = run.key("score", step.kind, step.settings, shard.path, run.tasks, version, run.identity(step))
+
+    def work() -> steps.Result:
+        run.watch({"stage": f"score/{step.kind}", "done": index, "total": total})
+        scores = asyncio.run(steps.score(step.kind, step.settings, list(read(run.folder, [shard])), run.hand(step)))
+        path = f"scores/{step.kind}/{index:05d}-{key[:12]}.parquet"
+        return [write(run.folder, path, "scores", scores)], {"scored": len(scores)}
+
+    return run.once(key, f"score/{step.kind}", f"{index:05d}", work)
+
+
+def select(
+    run: Run, examples: Sequence[Output], merged: Sequence[Output], scores: Sequence[Output], heldout: Sequence[Output]
+) -> list[Output]:
+    """The selectors in turn, each on what is still kept; then the kept rows and the ledger, which must balance."""
+    chain = list(run.recipe.select)
+    if heldout and all(
+        step.kind != "heldout" for step in chain
+    ):  # the leak guard runs whether or not a recipe thinks of it
+        chain.insert(0, Step("heldout", registry.settle(registry.get("selector", "heldout"), {}), "select"))
+    versions = [(step.kind, step.settings, registry.get("selector", step.kind).version) for step in chain]
+    inputs = [output.path for output in (*examples, *merged, *scores, *heldout)]
+    made = [done.key for done in run.done if done.stage.split("/")[0] in ("read", "propose", "construct")]
+    key = run.key("select", versions, inputs, made, run.tasks, run.recipe.seed)
+
+    def work() -> steps.Result:
+        rows = list(read(run.folder, examples))
+        said, still, outputs = _verdicts(run, key, chain, rows, scores, heldout)
+        entries = list(ledger.entries(_rejects(run), read(run.folder, merged), rows, said))
+        balance = ledger.balance(ledger.came_in(run.done), entries)
+        outputs.append(write(run.folder, f"kept/{key[:12]}.parquet", "kept", still))
+        outputs.append(write(run.folder, f"ledger/{key[:12]}.parquet", "ledger", entries))
+        return outputs, {"came": balance.came, "states": dict(balance.states)}
+
+    done = run.once(key, "select", "all", work)
+    run.summary.balance = ledger.Balance(done.facts["came"], done.facts["states"])
+    run.summary.kept = sum(output.rows for output in done.of("kept"))
+    if not run.summary.kept:
+        see = f'zhiling sql {run.folder} "select stage, why, count(*) from ledger group by all"'
+        what = say("the selection kept no row", "筛选后没有保留任何数据")
+        raise DataError(what, where="select", mend=say(f"loosen it; see why: {see}", f"请放宽条件；查看原因：{see}"))
+    return done.of("kept")
+
+
+def _verdicts(
+    run: Run,
+    key: str,
+    chain: Sequence[Step],
+    rows: Sequence[Example],
+    scores: Sequence[Output],
+    heldout: Sequence[Output],
+) -> tuple[list[dict[str, Verdict]], list[Example], list[Output]]:
+    """What each selector said of the rows that reached it, the rows still kept at the end, and the verdicts' files."""
+    by_key: dict[tuple[str, str], Score] = {(item.example, item.scorer): item for item in read(run.folder, scores)}
+    held = list(read(run.folder, heldout))
+    hand = {"scores": by_key, "heldout": held, "tasks": run.tasks, "seed": run.recipe.seed, "embedder": Use()}
+    still, outputs, said = list(rows), list[Output](), list[dict[str, Verdict]]()
+    for index, step in enumerate(chain):
+        run.watch({"stage": f"select/{step.kind}", "rows": len(still)})
+        plugin = registry.get("selector", step.kind)
+        verdicts = asyncio.run(steps.collect(steps.call(plugin, step.settings, hand, still)))
+        said.append({verdict.example: verdict for verdict in verdicts})
+        if len(verdicts) != len(still) or any(row.id not in said[-1] for row in still):
+            what = (
+                f"the selector '{step.kind}' must give one verdict per row",
+                f"选择器“{step.kind}”须为每行给出一个判定",
+            )
+            raise DataError(say(*what), where=step.where)
+        ordered = sorted(verdicts, key=lambda verdict: str(verdict.example))
+        outputs.append(write(run.folder, f"verdicts/{index}-{step.kind}-{key[:12]}.parquet", "verdicts", ordered))
+        still = [row for row in still if said[-1][row.id].kept]
+    return said, still, outputs
+
+
+def _rejects(run: Run) -> Iterator[Reject]:
+    for done in run.done:
+        # A held-out row that cannot be worded is no training row: it is counted where evaluation happens.
+        if not done.stage.startswith("heldout"):
+            yield from read(run.folder, done.of("rejects"))
+
+
+def tune(run: Run, kept: Sequence[Output]) -> None:
+    """Tune the recipe's base model on the kept rows."""
+    if run.recipe.tune is None:
+        return
+    from zhiling import prove
+
+    run.summary.tuned = prove.tune(run.recipe, run.folder, list(read(run.folder, kept)), run.watch)
+
+
+def evaluate(run: Run, heldout: Sequence[Output]) -> None:
+    """Base against tuned on the same held-out rows."""
+    if run.recipe.evaluate is None or not run.summary.tuned or not heldout:
+        return
+    from zhiling import prove
+
+    answers, results = prove.evaluate(run, list(read(run.folder, heldout)))
+    run.summary.results = results
+    key = run.key("evaluate", answers)
+    run.once(
+        key, "evaluate", "all", lambda: ([write(run.folder, f"answers/{key[:12]}.parquet", "answers", answers)], {})
+    )
+    (run.folder / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def report(run: Run) -> None:
+    """The run as one page."""
+    if run.recipe.report is None:
+        return
+    from zhiling.report import build
+
+    run.watch({"stage": "report"})
+    settings: dict[str, Any] = {"langs": run.recipe.report.langs, "samples": run.recipe.report.samples}
+    run.summary.report = build(run.folder, **settings)
