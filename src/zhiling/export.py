@@ -52,7 +52,8 @@ def export(folder: Path, out: Path, form: str = "messages") -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
-            for count, row in enumerate(read(folder, files), 1):
+            for row in read(folder, files):
+                count += 1
                 file.write(json.dumps(FORMATS[form](row), ensure_ascii=False) + "\n")
         os.replace(temporary, out)
     except OSError as error:

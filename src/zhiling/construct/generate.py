@@ -52,7 +52,12 @@ class Candidate:
         return ", ".join(f"{s.scorer} {'-' if s.value is None else s.value}" for s in self.scores)
 
 
-@constructor("generate")
+def calls(settings: Mapping[str, Any], task: Task) -> int:
+    """How many times `generate` asks a model for one task: what a plan shows before any is asked."""
+    return int(settings["candidates"]) * len(settings["langs"] or task.langs)
+
+
+@constructor("generate", calls=calls)
 async def generate(
     *,
     task: Task,
