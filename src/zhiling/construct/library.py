@@ -108,18 +108,21 @@ def load_definition(path: str | Path) -> Definition:
 
     Raises RecipeError naming file, line and key for what is not YAML, not a definition, or uses a variable it does not declare.
     """
-    file = Path(path)
-    tree, lines = _read(file)
-    where = _Where(str(path), lines)
-    try:
-        definition = TypeAdapter(Definition).validate_python({**tree, "file": str(path)})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = tuple(first["loc"])
-        raise where.error(key, f"{first['msg']}", mend=_known(first["type"])) from error
-    for key, what, mend in _faults(definition):
+    definition, where = parse_definition(path)
+    for key, what, mend in faults(definition):
         raise where.error(key, what, mend=mend)
     return definition
+
+
+def parse_definition(path: str | Path) -> tuple[Definition, Where]:
+    """The definition in a YAML file as far as its form goes, and where each of its keys stands: for the linter."""
+    tree, lines = _read(Path(path))
+    where = Where(str(path), lines)
+    try:
+        return TypeAdapter(Definition).validate_python({**tree, "file": str(path)}), where
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise where.error(tuple(first["loc"]), first["msg"], mend=_known(first["type"])) from error
 
 
 @cache
@@ -129,17 +132,21 @@ def list_definitions(family: str | None = None) -> tuple[Definition, ...]:
     return tuple(sorted((d for d in found if family in (None, d.family)), key=lambda d: d.id))
 
 
-class _Where:
-    """Turns a key's path into file:line and words."""
+class Where:
+    """Turns a key's path into file:line."""
 
     def __init__(self, file: str, lines: dict[tuple[str | int, ...], int]) -> None:
         self.file, self.lines = file, lines
 
-    def error(self, key: tuple[str | int, ...], what: str, mend: str = "") -> RecipeError:
+    def line(self, key: tuple[str | int, ...]) -> int:
+        """The line of the key, or of the nearest key around it; 0 where the definition came from no file."""
         known = next((key[:n] for n in range(len(key), -1, -1) if key[:n] in self.lines), ())
+        return self.lines.get(known, 0)
+
+    def error(self, key: tuple[str | int, ...], what: str, mend: str = "") -> RecipeError:
+        """The trouble at that key, ready to be raised."""
         named = ".".join(str(part) for part in key)
-        place = f"{self.file}:{self.lines.get(known, 1)}"
-        return RecipeError(f"'{named}': {what}" if named else what, where=place, mend=mend)
+        return RecipeError(f"'{named}': {what}" if named else what, where=f"{self.file}:{self.line(key)}", mend=mend)
 
 
 def _known(kind: str) -> str:
@@ -210,7 +217,7 @@ def _lines(node: yaml.Node, key: tuple[str | int, ...], file: str) -> Iterator[t
 Fault: TypeAlias = tuple[tuple[str | int, ...], str, str]
 
 
-def _faults(definition: Definition) -> Iterator[Fault]:
+def faults(definition: Definition) -> Iterator[Fault]:
     """What makes a definition unusable: (key, what, how to mend)."""
     if definition.fields and definition.target not in definition.fields:
         yield (
