@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import gcd
 
@@ -13,6 +14,7 @@ from zhiling.types import Example, Record, Reject, Task, Template, row_seed
 
 __all__ = ["default_slots", "fill"]
 
+_letter = re.compile("[A-Za-z]")
 _OTHER_SCRIPTS = frozenset({"zh", "ja", "ko", "ru", "ar"})
 
 
@@ -61,7 +63,10 @@ def fill(
 def _lang(record: Record, task: Task) -> str:
     if record.lang:
         return record.lang.lower().replace("_", "-").split("-")[0]
-    return text.lang(max((record.fields.get(name, "") for name in task.inputs), key=len, default="")[:400])
+    sample = max((record.fields.get(name, "") for name in task.inputs), key=len, default="")[:120]
+    if sample.isascii():  # the common case, told cheaply
+        return "latin" if _letter.search(sample) else ""
+    return text.lang(sample)
 
 
 def _pool(ready: list[_Ready], lang: str) -> list[_Ready]:

@@ -59,14 +59,10 @@ def check(source: Definition | str | Path) -> list[Finding]:
 
 def show(definition: Definition) -> str:
     """The definition for reading: what it is for, its fields, and every phrasing, rendered with its first example."""
+    names = ", ".join(definition.fields)
     lines = [f"{definition.id}  [{definition.family}]  {', '.join(definition.langs)}"]
     lines += [f"  {words}" for words in definition.description.values()]
-    lines += [
-        say(
-            f"  fields: {', '.join(definition.fields)} -> {definition.target}",
-            f"  字段：{'、'.join(definition.fields)} → {definition.target}",
-        )
-    ]
+    lines += [say(f"  fields: {names} -> {definition.target}", f"  字段：{names} → {definition.target}")]
     shown = {example.maker: example for example in rendered(definition)}
     for phrasing in definition.phrasings:
         name = definition.name(phrasing)
@@ -79,28 +75,25 @@ def show(definition: Definition) -> str:
 
 def rendered(definition: Definition) -> Iterator[Example]:
     """Every phrasing filled with the definition's first example in its language."""
-    task = sample_task(definition)
-    for template in bind(definition, task):
-        rows = (definition.examples or {}).get(template.lang, ())
-        records = [Record(task.name, row, lang=template.lang) for row in rows[:1]]
-        yield from (made for made in fill(records, [template], task=task, seed=0) if isinstance(made, Example))
+    for lang in definition.langs:
+        task = sample_task(definition, lang)
+        records = [Record(task.name, row, lang=lang) for row in (definition.examples or {}).get(lang, ())[:1]]
+        for template in bind(definition, task):
+            yield from (made for made in fill(records, [template], task=task, seed=0) if isinstance(made, Example))
 
 
-def sample_task(definition: Definition) -> Task:
-    """A task that the definition fits."""
+def sample_task(definition: Definition, lang: str) -> Task:
+    """A task in one language that the definition fits."""
     inputs = tuple(name for name in definition.fields if name != definition.target)
-    described = next(iter(definition.description.values()), "")
-    labels = tuple(definition.labels or ()) or tuple(
-        sorted({row.get(definition.target, "") for row in _rows(definition)})
-    )
+    answers = {row.get(definition.target, "") for row in (definition.examples or {}).get(lang, ())}
     return Task(
         name=definition.id,
-        description=described,
+        description=definition.description.get(lang, ""),
         family=definition.family,
         inputs=inputs or ("input",),
         target=definition.target or "output",
-        langs=definition.langs,
-        labels=labels,
+        langs=(lang,),
+        labels=tuple(definition.labels or sorted(answers)),
     )
 
 
@@ -111,10 +104,6 @@ def _finding(
     level: Literal["error", "warning"], key: tuple[str | int, ...], what: str, mend: str, where: Where
 ) -> Finding:
     return Finding(level, ".".join(str(part) for part in key), what, mend, where.file, where.line(key))
-
-
-def _rows(definition: Definition) -> list[dict[str, str]]:
-    return [row for rows in (definition.examples or {}).values() for row in rows]
 
 
 def _undescribed(definition: Definition) -> _Said:
