@@ -47,7 +47,7 @@ class DemoSpec:
 class TaskSpec:
     """A task of the recipe: what `types.Task` says, the data it comes with, and how many rows are set aside.
 
-    `heldout` is a number of rows, or a share below 1; rows that share the field `group` fall on the same side.
+    `heldout` is a number of rows (of groups, where the field `group` keeps rows together on one side), or a share below 1.
     """
 
     description: Text = ""
@@ -215,7 +215,7 @@ def build(data: Mapping[str, Any], here: Path, where: Where | None = None, text:
         _check_task(name, task, where)
 
     def steps(sort: registry.Sort, key: str, given: Sequence[str | Mapping[str, Any]]) -> list[Step]:
-        return [_step(sort, item, where, (key, index), raw.tasks, models) for index, item in enumerate(given)]
+        return steps_of(sort, given, raw.tasks, models, where, key)
 
     return Recipe(
         raw.name or "recipe", raw.seed, here, models, raw.tasks,
@@ -223,6 +223,19 @@ def build(data: Mapping[str, Any], here: Path, where: Where | None = None, text:
         _tune(raw.tune), (EvaluateSpec() if raw.evaluate is True else raw.evaluate or None),
         (ReportSpec() if raw.report is True else raw.report or None), raw.shard_rows, text,
     )  # fmt: skip
+
+
+def steps_of(
+    sort: registry.Sort,
+    given: Sequence[str | Mapping[str, Any]],
+    tasks: Mapping[str, Any],
+    models: Mapping[str, Any],
+    where: Where | None = None,
+    key: str = "",
+) -> list[Step]:
+    """Checked steps from names and {name: settings} mappings, as a recipe lists them."""
+    where = where or Where("", {})
+    return [_step(sort, item, where, (key, index), tasks, models) for index, item in enumerate(given)]
 
 
 def _tune(given: dict[str, Any] | bool | None) -> TuneSpec | None:

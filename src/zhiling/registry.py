@@ -155,6 +155,8 @@ def get(sort: Sort, name: str, where: str = "") -> Plugin:
         try:
             importlib.import_module(BUILTIN[sort][name])
         except ModuleNotFoundError as error:
+            if (error.name or "").startswith("zhiling"):
+                raise  # a fault of ours, not a package that somebody could install
             raise missing(error.name or name) from error
     if (sort, name) not in _table:
         _load_plugged()
@@ -185,7 +187,7 @@ def settle(plugin: Plugin, given: Mapping[str, Any], where: str = "") -> dict[st
             raise RecipeError(
                 say(f"unknown key '{key}'", f"未知的键“{key}”"), where=f"{where}.{key}" if where else key, mend=hint
             )
-    types = typing.get_type_hints(plugin.fn, include_extras=True)
+    types = _types(plugin)
     out: dict[str, Any] = {}
     for key, parameter in plugin.settings.items():
         if key not in given:
@@ -206,6 +208,13 @@ def settle(plugin: Plugin, given: Mapping[str, Any], where: str = "") -> dict[st
                 where=f"{where}.{key}" if where else key,
             ) from error
     return out
+
+
+def _types(plugin: Plugin) -> dict[str, Any]:
+    """The settings' types. Only they are looked up: what is handed may be annotated with names that exist for type checkers alone."""
+    annotations = {key: p.annotation for key, p in plugin.settings.items() if p.annotation is not p.empty}
+    holder = type("Settings", (), {"__annotations__": annotations, "__module__": plugin.fn.__module__})
+    return typing.get_type_hints(holder, include_extras=True)
 
 
 @cache

@@ -5,7 +5,6 @@ The stages themselves are functions of a Run, in `stages.py`. Here is what they 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -102,7 +101,7 @@ class Run:
         self.engine.close()
         for model in self._models.values():
             with suppress(RuntimeError):  # a loop that Ctrl-C already ended has nothing left to close
-                asyncio.run(model.close())
+                steps.wait(model.close())
         self._models = {}
         self.store.close()
 
@@ -110,6 +109,7 @@ class Run:
         """Do, or go on with, everything up to `until`: the sentence, one stage after the other."""
         from zhiling import stages
 
+        stages.check(self)
         self.store.begin()
         (self.folder / "recipe.yaml").write_text(self.recipe.text, encoding="utf-8")
         records = stages.read_data(self)

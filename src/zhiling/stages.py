@@ -5,7 +5,6 @@ read_data -> construct -> merge -> score -> select -> tune -> evaluate -> report
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,7 +100,7 @@ def propose(run: Run, label: str, step: Step, name: str) -> Done:
     def work() -> steps.Result:
         run.watch({"stage": f"construct/{label}", "task": name})
         hand = run.hand(step, task=task, seed=steps.task_seed(run.recipe.seed, task, label))
-        made = asyncio.run(steps.propose(step.kind, step.settings, hand))
+        made = steps.wait(steps.propose(step.kind, step.settings, hand))
         return steps.split(str(run.folder), f"{label}/{name}-{key[:12]}", made, "templates")
 
     return run.once(key, f"propose/{label}", name, work)
@@ -166,7 +165,7 @@ def _score_here(run: Run, step: Step, index: int, shard: Output, total: int) -> 
 
     def work() -> steps.Result:
         run.watch({"stage": f"score/{step.kind}", "done": index, "total": total})
-        scores = asyncio.run(steps.score(step.kind, step.settings, list(read(run.folder, [shard])), run.hand(step)))
+        scores = steps.wait(steps.score(step.kind, step.settings, list(read(run.folder, [shard])), run.hand(step)))
         path = f"scores/{step.kind}/{index:05d}-{key[:12]}.parquet"
         return [write(run.folder, path, "scores", scores)], {"scored": len(scores)}
 
@@ -222,7 +221,7 @@ def _verdicts(
     for index, step in enumerate(chain):
         run.watch({"stage": f"select/{step.kind}", "rows": len(still)})
         plugin = registry.get("selector", step.kind)
-        verdicts = asyncio.run(steps.collect(steps.call(plugin, step.settings, hand, still)))
+        verdicts = steps.wait(steps.collect(steps.call(plugin, step.settings, hand, still)))
         said.append({verdict.example: verdict for verdict in verdicts})
         if len(verdicts) != len(still) or any(row.id not in said[-1] for row in still):
             what = (
@@ -243,22 +242,37 @@ def _rejects(run: Run) -> Iterator[Reject]:
             yield from read(run.folder, done.of("rejects"))
 
 
+def check(run: Run) -> None:
+    """What can be known to be wrong before work starts."""
+    if run.recipe.tune is not None and run.reaches("tune"):
+        from zhiling import prove
+
+        prove.settings_of(run.recipe.tune.settings)
+
+
 def tune(run: Run, kept: Sequence[Output]) -> None:
-    """Tune the recipe's base model on the kept rows."""
-    if run.recipe.tune is None:
+    """Tune the recipe's base model on the kept rows; the trainer itself resumes."""
+    spec = run.recipe.tune
+    if spec is None:
         return
     from zhiling import prove
 
-    run.summary.tuned = prove.tune(run.recipe, run.folder, list(read(run.folder, kept)), run.watch)
+    here = run.recipe.here / spec.model
+    base = str(here) if here.is_dir() else spec.model
+    settings = prove.settings_of(spec.settings, seed=run.recipe.seed)
+    run.summary.tuned = prove.tune(base, list(read(run.folder, kept)), run.folder / "tune", settings, run.watch)
 
 
 def evaluate(run: Run, heldout: Sequence[Output]) -> None:
     """Base against tuned on the same held-out rows."""
-    if run.recipe.evaluate is None or not run.summary.tuned or not heldout:
+    spec = run.recipe.evaluate
+    if spec is None or not run.summary.tuned or not heldout:
         return
     from zhiling import prove
 
-    answers, results = prove.evaluate(run, list(read(run.folder, heldout)))
+    held, cache = list(read(run.folder, heldout)), run.folder / "replies.sqlite"
+    work = prove.evaluate(run.summary.tuned, held, run.tasks, spec, run.recipe.seed, cache, run.watch)
+    answers, results = steps.wait(work)
     run.summary.results = results
     key = run.key("evaluate", answers)
     run.once(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from zhiling import data, registry
 from zhiling.embed import Use
@@ -20,6 +21,7 @@ from zhiling.recipe import Step
 from zhiling.store import Output, read, write
 from zhiling.types import Example, Record, Reject, Score, Task, Template, content_id, row_seed
 
+T = TypeVar("T")
 Result: TypeAlias = tuple[list[Output], dict[str, Any]]
 
 
@@ -91,7 +93,7 @@ def score_shard(
 ) -> Result:
     """One shard of examples through one scorer that needs no model."""
     examples = list(read(Path(root), [rows]))
-    scores = asyncio.run(score(scorer, settings, examples, {"tasks": tasks, "seed": seed, "embedder": Use()}))
+    scores = wait(score(scorer, settings, examples, {"tasks": tasks, "seed": seed, "embedder": Use()}))
     return [write(Path(root), f"scores/{path}.parquet", "scores", scores)], {"scored": len(scores)}
 
 
@@ -114,6 +116,16 @@ async def score(
 def call(plugin: registry.Plugin, settings: Mapping[str, Any], hand: Mapping[str, Any], *args: Any) -> Any:
     """Call a plug-in with its settings and what it asks to be handed."""
     return plugin.fn(*args, **settings, **{name: hand[name] for name in plugin.wants})
+
+
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from ordinary code, inside a notebook's running loop too (then on a thread of its own)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 async def collect(result: Iterable[Any] | AsyncIterator[Any] | Awaitable[Any]) -> list[Any]:

@@ -1,0 +1,130 @@
+"""Tuning, and the proof: the same held-out rows answered by the base model and by the tuned one. Where `tune`, `llm` and `evaluate` meet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zhiling.errors import RecipeError, say
+from zhiling.recipe import EvaluateSpec
+from zhiling.types import Example, Task
+
+if TYPE_CHECKING:
+    from zhiling.tune.settings import TuneSettings
+
+Watch = Callable[[Mapping[str, Any]], None]
+
+
+def settings_of(given: Mapping[str, Any], where: str = "tune", **more: Any) -> TuneSettings:
+    """Checked tuning settings. Raises RecipeError naming an unknown key or a value of the wrong type or range."""
+    import difflib
+
+    from pydantic import TypeAdapter, ValidationError
+
+    from zhiling.tune.settings import TuneSettings
+
+    known = [item.name for item in dataclasses.fields(TuneSettings)]
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            mend = (
+                say(f"did you mean '{close[0]}'?", f"是否想写“{close[0]}”？") if close else ", ".join(["model", *known])
+            )
+            raise RecipeError(say(f"unknown key '{key}'", f"未知的键“{key}”"), where=f"{where}.{key}", mend=mend)
+    try:
+        return TypeAdapter(TuneSettings).validate_python({**more, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        if isinstance(first.get("ctx", {}).get("error"), RecipeError):
+            raise first["ctx"]["error"] from None
+        key = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(
+            f"{first['msg']}, {say('got', '实际为')} {first['input']!r}", where=f"{where}.{key}"
+        ) from None
+
+
+def tune(base: str, rows: Sequence[Example], out: Path, settings: TuneSettings, watch: Watch) -> dict[str, Any]:
+    """Tune `base` ("embedded", a folder or a hub name) on the rows; resumes. Returns the facts of the tuned model as plain values."""
+    from zhiling.tune.train import tune as train
+
+    def heard(event: Mapping[str, Any]) -> None:
+        watch({"stage": "tune", "done": event.get("step"), "total": event.get("steps"), "loss": event.get("loss")})
+
+    watch({"stage": "tune", "note": say(f"{len(rows)} rows, {settings.method}", f"{len(rows)} 行，{settings.method}")})
+    tuned = train(base, rows, out, settings, progress=heard)
+    loss = {name: round(value, 6) for name, value in tuned.loss.items()}
+    return {
+        "folder": str(tuned.folder),
+        "base": base,
+        "method": settings.method,
+        "steps": tuned.steps,
+        "rows": len(rows),
+        "loss": loss,
+    }
+
+
+def choose(heldout: Sequence[Example], rows: int | None) -> list[Example]:
+    """At most `rows` held-out examples per task: those of the smallest ids, so that the choice depends on nothing else."""
+    taken: dict[str, int] = {}
+    chosen = []
+    for row in sorted(heldout, key=lambda row: (row.task, row.id)):
+        taken[row.task] = taken.get(row.task, 0) + 1
+        if rows is None or taken[row.task] <= rows:
+            chosen.append(row)
+    return chosen
+
+
+async def evaluate(
+    tuned: Mapping[str, Any],
+    heldout: Sequence[Example],
+    tasks: Mapping[str, Task],
+    spec: EvaluateSpec,
+    seed: int,
+    cache: Path | None,
+    watch: Watch,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """(answers as rows of the `answers` view, results per task, language and overall).
+
+    Both models answer greedily through the models' room, so an interrupted evaluation asks nothing twice.
+    """
+    from zhiling.evaluate.predict import predict
+    from zhiling.evaluate.suite import evaluate as compare
+    from zhiling.llm import open_model
+
+    chosen = choose(heldout, spec.rows)
+    models = {"base": _spec(tuned, False, spec), "tuned": _spec(tuned, True, spec)}
+    predictions = {}
+    for number, (name, entry) in enumerate(models.items()):
+        watch({"stage": f"evaluate/{name}", "done": number * len(chosen), "total": 2 * len(chosen)})
+        model = open_model(entry, cache=cache, where="evaluate")
+        try:
+            predictions[name] = await predict(model, chosen, max_tokens=spec.max_tokens)
+        finally:
+            await model.close()
+    found = compare(
+        chosen, predictions["base"], predictions["tuned"], tasks=tasks, seed=seed, confidence=spec.confidence
+    )
+    answers = [
+        {
+            "example": p.example,
+            "model": name,
+            "text": p.text,
+            "finish": p.finish,
+            "value": found.values[name].get(p.example),
+        }
+        for name, made in predictions.items()
+        for p in made
+    ]
+    return answers, found.to_dict()
+
+
+def _spec(tuned: Mapping[str, Any], after: bool, spec: EvaluateSpec) -> dict[str, Any]:
+    """The recipe entry of the base or the tuned model, for `llm.open_model`."""
+    entry: dict[str, Any] = {"provider": "transformers", "model": tuned["base"], "batch": spec.batch}
+    if after and tuned["method"] == "lora":
+        entry["adapter"] = tuned["folder"]
+    elif after:
+        entry["model"] = tuned["folder"]
+    return entry
