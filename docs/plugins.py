@@ -33,7 +33,10 @@ def entry(plugin: registry.Plugin) -> list[str]:
     lines = [f"### `{plugin.name}`", "", plugin.doc, ""]
     if plugin.sort == "scorer":
         facts = plugin.facts
-        lines += [f"Range {facts['low']} to {facts['high']}; better: {facts['better']}; languages: {', '.join(facts['langs'])}.", ""]
+        lines += [
+            f"Range {facts['low']} to {facts['high']}; better: {facts['better']}; languages: {', '.join(facts['langs'])}.",
+            "",
+        ]
     for key, parameter in plugin.settings.items():
         kind = str(parameter.annotation)
         default = "required" if parameter.default is inspect.Parameter.empty else f"default `{parameter.default!r}`"
