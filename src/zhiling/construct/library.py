@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -31,6 +31,7 @@ from pydantic.dataclasses import dataclass
 
 from zhiling.construct.sandbox import compiled
 from zhiling.errors import RecipeError, say
+from zhiling.yamlines import Keys, Where, parse
 
 BOUND = frozenset({"choices", "description"})
 """Names that are filled in from the task when a definition is bound to it."""
@@ -110,19 +111,27 @@ def load_definition(path: str | Path) -> Definition:
     """
     definition, where = parse_definition(path)
     for key, what, mend in faults(definition):
-        raise where.error(key, what, mend=mend)
+        raise RecipeError(what, where=where.at(key), mend=mend)
     return definition
 
 
 def parse_definition(path: str | Path) -> tuple[Definition, Where]:
     """The definition in a YAML file as far as its form goes, and where each of its keys stands: for the linter."""
-    tree, lines = _read(Path(path))
-    where = Where(str(path), lines)
+    file = str(path)
     try:
-        return TypeAdapter(Definition).validate_python({**tree, "file": str(path)}), where
+        tree, lines = parse(_text(Path(path)), file)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, RecipeError):
+            raise
+        raise RecipeError(say(f"not valid YAML: {error}", f"YAML 有误：{error}"), where=file) from error
+    if not isinstance(tree, dict):
+        raise RecipeError(say("a template definition is a mapping of keys", "模板定义应是键值映射"), where=f"{file}:1")
+    where = Where(file, lines)
+    try:
+        return TypeAdapter(Definition).validate_python({**tree, "file": file}), where
     except ValidationError as error:
         first = error.errors()[0]
-        raise where.error(tuple(first["loc"]), first["msg"], mend=_known(first["type"])) from error
+        raise RecipeError(first["msg"], where=where.at(tuple(first["loc"])), mend=_known(first["type"])) from error
 
 
 @cache
@@ -130,23 +139,6 @@ def list_definitions(family: str | None = None) -> tuple[Definition, ...]:
     """The shipped definitions, of one family or of all, by id."""
     found = (load_definition(file) for file in sorted((LIBRARY / "templates").rglob("*.yaml")))
     return tuple(sorted((d for d in found if family in (None, d.family)), key=lambda d: d.id))
-
-
-class Where:
-    """Turns a key's path into file:line."""
-
-    def __init__(self, file: str, lines: dict[tuple[str | int, ...], int]) -> None:
-        self.file, self.lines = file, lines
-
-    def line(self, key: tuple[str | int, ...]) -> int:
-        """The line of the key, or of the nearest key around it; 0 where the definition came from no file."""
-        known = next((key[:n] for n in range(len(key), -1, -1) if key[:n] in self.lines), ())
-        return self.lines.get(known, 0)
-
-    def error(self, key: tuple[str | int, ...], what: str, mend: str = "") -> RecipeError:
-        """The trouble at that key, ready to be raised."""
-        named = ".".join(str(part) for part in key)
-        return RecipeError(f"'{named}': {what}" if named else what, where=f"{self.file}:{self.line(key)}", mend=mend)
 
 
 def _known(kind: str) -> str:
@@ -158,17 +150,13 @@ def _known(kind: str) -> str:
 _KEYS = tuple(name for name in Definition.__dataclass_fields__ if name != "file")
 
 
-def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    """The file's tree and the line of each key. Aliases are refused: they can grow without bound."""
+def _text(file: Path) -> str:
+    """The file's text. Aliases are refused: a few of them can grow without bound."""
     try:
         data = file.read_bytes()
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise RecipeError(
-            say(f"cannot read the template: {reason}", f"无法读取模板：{reason}"),
-            where=str(file),
-            mend=say("check the path", "请检查路径"),
-        ) from error
+        what = say(f"cannot read the template: {error.strerror}", f"无法读取模板：{error.strerror}")
+        raise RecipeError(what, where=str(file), mend=say("check the path", "请检查路径")) from error
     if len(data) > _MAX_BYTES:
         raise RecipeError(
             say("a template file of more than 1 MB", "模板文件超过 1 MB"),
@@ -177,44 +165,19 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]
         )
     try:
         text = data.decode("utf-8-sig")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise RecipeError(
-                say("YAML aliases (*name) are not allowed", "不允许使用 YAML 别名（*name）"), where=str(file)
-            )
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
+        aliased = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
     except UnicodeDecodeError as error:
         raise RecipeError(
             say("not UTF-8", "不是 UTF-8 编码"), where=str(file), mend=say("save it as UTF-8", "请另存为 UTF-8")
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or type(error).__name__
-        place = f"{file}:{mark.line + 1}" if mark else str(file)
-        raise RecipeError(say(f"not valid YAML: {what}", f"不是有效的 YAML：{what}"), where=place) from error
-    if not isinstance(tree, dict) or node is None:
-        raise RecipeError(say("a template definition is a mapping of keys", "模板定义应是键值映射"), where=f"{file}:1")
-    return tree, dict(_lines(node, (), str(file)))
+    except yaml.YAMLError:
+        aliased = False  # the parser will say what is wrong and where
+    if aliased:
+        raise RecipeError(say("YAML aliases (*name) are not allowed", "不允许使用 YAML 别名（*name）"), where=str(file))
+    return text
 
 
-def _lines(node: yaml.Node, key: tuple[str | int, ...], file: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    yield key, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for name, value in node.value:
-            if name.value in seen:
-                raise RecipeError(
-                    say(f"the key '{name.value}' stands twice", f"键“{name.value}”重复出现"),
-                    where=f"{file}:{name.start_mark.line + 1}",
-                )
-            seen.add(name.value)
-            yield from _lines(value, (*key, name.value), file)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            yield from _lines(value, (*key, i), file)
-
-
-Fault: TypeAlias = tuple[tuple[str | int, ...], str, str]
+Fault: TypeAlias = tuple[Keys, str, str]
 
 
 def faults(definition: Definition) -> Iterator[Fault]:
@@ -229,7 +192,7 @@ def faults(definition: Definition) -> Iterator[Fault]:
         yield ("phrasings",), say("no phrasing", "没有任何措辞"), say("add at least one", "请至少写一条")
     names = [definition.name(phrasing) for phrasing in definition.phrasings]
     for i, phrasing in enumerate(definition.phrasings):
-        key = ("phrasings", i)
+        key: Keys = ("phrasings", i)
         if phrasing.lang not in definition.langs:
             yield (*key, "lang"), say(f"'{phrasing.lang}' is not among langs", f"“{phrasing.lang}”不在 langs 之中"), ""
         if names.index(names[i]) != i:
@@ -250,7 +213,7 @@ def faults(definition: Definition) -> Iterator[Fault]:
 
 
 def _text_faults(
-    definition: Definition, key: tuple[str | int, ...], names: tuple[str, ...], holder: Phrasing | Slots
+    definition: Definition, key: Keys, names: tuple[str, ...], holder: Phrasing | Slots
 ) -> Iterator[Fault]:
     known = {*definition.fields, *BOUND, "task"}
     for name in names:

@@ -12,10 +12,11 @@ from typing import Literal
 from zhiling import text
 from zhiling.construct.bind import bind
 from zhiling.construct.fill import fill
-from zhiling.construct.library import Definition, Where, faults, parse_definition
+from zhiling.construct.library import Definition, Fault, faults, parse_definition
 from zhiling.construct.sandbox import compiled
 from zhiling.errors import RecipeError, say
 from zhiling.types import Example, Record, Task
+from zhiling.yamlines import Where
 
 NEAR = 0.8
 """Shingle Jaccard above which two phrasings of a language say the same."""
@@ -27,18 +28,18 @@ _han = re.compile(f"[{text.HAN}]")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong with a definition: an "error" keeps it from being used, a "warning" makes its rows worse."""
+    """Something wrong with a definition: an "error" keeps it from being used, a "warning" makes its rows worse.
+
+    `where` is "file:line key", or the key alone for a definition that came from no file.
+    """
 
     level: Literal["error", "warning"]
-    key: str
+    where: str
     what: str
     mend: str = ""
-    file: str = ""
-    line: int = 0
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}: " if self.file else ""
-        return f"{place}{self.level}: '{self.key}': {self.what}" + (f" — {self.mend}" if self.mend else "")
+        return f"{self.where}: {self.level}: {self.what}" + (f" — {self.mend}" if self.mend else "")
 
 
 def check(source: Definition | str | Path) -> list[Finding]:
@@ -49,11 +50,11 @@ def check(source: Definition | str | Path) -> list[Finding]:
         try:
             definition, where = parse_definition(source)
         except RecipeError as error:
-            return [Finding("error", "", error.what, error.mend, error.where)]
-    out = [_finding("error", key, what, mend, where) for key, what, mend in faults(definition)]
+            return [Finding("error", error.where, error.what, error.mend)]
+    out = [Finding("error", where.at(key), what, mend) for key, what, mend in faults(definition)]
     if not out:  # a text that does not compile cannot be looked into
         checks = (_undescribed, _unused, _leaks, _said_twice, _near, _mixed, _unfilled, _examples, _wordless)
-        out = [_finding("warning", key, what, mend, where) for one in checks for key, what, mend in one(definition)]
+        out = [Finding("warning", where.at(key), what, mend) for one in checks for key, what, mend in one(definition)]
     return out
 
 
@@ -97,13 +98,7 @@ def sample_task(definition: Definition, lang: str) -> Task:
     )
 
 
-_Said = Iterator[tuple[tuple[str | int, ...], str, str]]
-
-
-def _finding(
-    level: Literal["error", "warning"], key: tuple[str | int, ...], what: str, mend: str, where: Where
-) -> Finding:
-    return Finding(level, ".".join(str(part) for part in key), what, mend, where.file, where.line(key))
+_Said = Iterator[Fault]
 
 
 def _undescribed(definition: Definition) -> _Said:
