@@ -16,6 +16,7 @@ from itertools import pairwise
 CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af\U00020000-\U0002fa1f"
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
 _token = re.compile(rf"[{CJK}]|[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
+_ascii_token = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
 _cjk_split = re.compile(rf"[{CJK}]|[^{CJK}]+")
 _han = re.compile(f"[{HAN}]")
 _kana = re.compile("[\u3040-\u30ff]")
@@ -34,13 +35,31 @@ def normalise(text: str) -> str:
 
 def tokens(text: str) -> list[str]:
     """Normalised tokens: one per CJK character, one per word or number elsewhere; punctuation dropped."""
+    folded = normalise(text)
+    if folded.isascii():
+        return _ascii_token.findall(folded)
     out: list[str] = []
-    for found in _token.findall(normalise(text)):
+    for found in _token.findall(folded):
         if len(found) == 1:
             out.append(found)
-        else:  # a word regex can run from Latin into Han ("GPT模型"): split at the border
-            out.extend(_cjk_split.findall(found))
+        else:  # a word regex can run from Latin into Han ("GPT模型"): split at the border, where an apostrophe belongs to neither
+            out.extend(part.strip("'’") for part in _cjk_split.findall(found))
     return out
+
+
+_edge = r"[\s<>\[\](){}\"'`\\.:,?!*_。：，？！（）【】《》“”-]*"
+_nothing = re.compile(
+    _edge + r"(?:no[\s_-]?(?:further |additional |extra )?(?:in|out)put[es]?"
+    r"(?: (?:is |was )?(?:required|needed|provided|given|necessary|available|specified|applicable))?"
+    r"|not (?:applicable|provided|required|available|needed)|none|n\s?/\s?a|null|nil"
+    r"|(?:这里|此处)?(?:无|没有|无需|不需要)(?:任何|额外)?的?(?:输入|输出)(?:内容|数据|信息)?|不适用|暂无|无)" + _edge,
+    re.IGNORECASE,
+)
+
+
+def blank(text: str) -> bool:
+    """True for a text with nothing in it, and for what people write instead of nothing: "<noinput>", "N/A", "无输入"."""
+    return not text.strip() or (len(text) < 80 and _nothing.fullmatch(text) is not None)
 
 
 def ngrams(items: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
