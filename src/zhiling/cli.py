@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from zhiling.cli_library import bank, template
 from zhiling.errors import ZhilingError, boundary, say
 
 app = typer.Typer(
     name="zhiling", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-template = typer.Typer(no_args_is_help=True, help="The library of instruction templates. 指令模板库。")
-bank = typer.Typer(no_args_is_help=True, help="The instruction database. 指令数据库。")
 app.add_typer(template, name="template")
 app.add_typer(bank, name="bank")
 
@@ -54,8 +53,9 @@ def run(
     loaded = load(recipe, sets or [])
     if plan:
         from zhiling.plan import estimate
+        from zhiling.show import show_table
 
-        _print(estimate(loaded), as_json)
+        show_table(estimate(loaded), as_json)
         return
     from zhiling.progress import Meter
     from zhiling.run import Run
@@ -78,9 +78,10 @@ def run(
 @app.command()
 def show(folder: RunFolder, as_json: Json = False) -> None:
     """How the rows of a run went, by way, state and stage. 查看一次运行的数据去向。"""
-    from zhiling.show import show_run
+    from zhiling.ledger import waterfall
+    from zhiling.show import show_table
 
-    _print(show_run(folder), as_json)
+    show_table(waterfall(folder), as_json)
 
 
 @app.command()
@@ -105,8 +106,9 @@ def sql(
 ) -> None:
     """Ask a run in SQL: records, templates, examples, scores, verdicts, rejects, ledger, kept, heldout, answers. 用 SQL 查询运行。"""
     from zhiling.show import query as ask
+    from zhiling.show import show_table
 
-    _print(ask(folder, query), as_json)
+    show_table(ask(folder, query), as_json)
 
 
 @app.command()
@@ -120,9 +122,9 @@ def report(folder: RunFolder) -> None:
 @app.command()
 def diff(a: RunFolder, b: RunFolder, as_json: Json = False) -> None:
     """What differs between two runs. 比较两次运行。"""
-    from zhiling.show import difference
+    from zhiling.show import difference, show_table
 
-    _print(difference(a, b), as_json)
+    show_table(difference(a, b), as_json)
 
 
 @app.command()
@@ -159,19 +161,9 @@ def init(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """What this machine has: packages, models, cores, memory. 检查运行环境。"""
-    from zhiling.show import environment
+    from zhiling.show import environment, show_table
 
-    _print(environment(), as_json)
-
-
-def _print(value: Any, as_json: bool) -> None:
-    """A table (list of mappings), or a mapping, for eyes or for programs."""
-    if as_json:
-        print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
-        return
-    from zhiling.show import table_lines
-
-    print("\n".join(table_lines(value)))
+    show_table(environment(), as_json)
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhiling import ledger
 from zhiling.errors import DataError, say
 from zhiling.store import current, views
 from zhiling.text import cut
@@ -20,6 +19,14 @@ STATES = {
     "kept": ("kept", "保留"), "dropped": ("dropped", "丢弃"), "merged": ("merged", "合并"), "failed": ("failed", "失败"),
     "quarantined": ("quarantined", "隔离"),
 }  # fmt: skip
+
+
+def show_table(value: Any, as_json: bool = False) -> None:
+    """Print a table (list of mappings) or a mapping, for eyes or for programs."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+    else:
+        print("\n".join(table_lines(value)))
 
 
 def table_lines(value: Any) -> list[str]:
@@ -122,11 +129,6 @@ def _bill(spent: Mapping[str, Any]) -> str:
         f"{calls} calls, {cached} answered from the cache, {tokens} tokens, {money}",
         f"{calls} 次调用，{cached} 次由缓存应答，{tokens} 个词元，{money}",
     )
-
-
-def show_run(folder: Path) -> list[dict[str, Any]]:
-    """The waterfall of a run: rows by way, state and stage."""
-    return ledger.waterfall(folder)
 
 
 def query(folder: Path, text: str) -> list[dict[str, Any]]:
