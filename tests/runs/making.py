@@ -10,15 +10,41 @@ import yaml
 THINGS = ["kettle", "hotel", "novel", "train ride", "lamp", "soup", "umbrella", "keyboard", "bakery", "museum", "raincoat", "haircut", "podcast", "ferry", "pillow"]  # fmt: skip
 GOOD = ["worked from the first day and still does", "was better than I had dared to hope", "made the whole week easier"]
 BAD = ["broke within a week and nobody answered", "was a waste of an afternoon", "smelled of smoke and cost too much"]
-东西 = ["水壶", "旅馆", "小说", "台灯", "汤", "雨伞", "键盘", "面包店", "博物馆", "雨衣", "理发店", "渡轮", "枕头", "书桌", "公园"]
+东西 = [
+    "水壶",
+    "旅馆",
+    "小说",
+    "台灯",
+    "汤",
+    "雨伞",
+    "键盘",
+    "面包店",
+    "博物馆",
+    "雨衣",
+    "理发店",
+    "渡轮",
+    "枕头",
+    "书桌",
+    "公园",
+]
 好 = ["用了一年还像新的一样", "比我想象的还要好", "让整个星期都轻松了"]
 坏 = ["不到一周就坏了，没人理会", "白白浪费了一个下午", "有烟味，价钱还贵"]
 
 
 def reviews() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """(English, Chinese) rows of (text, label)."""
-    english = [(f"The {thing} {said}.", label) for thing in THINGS for label, words in (("positive", GOOD), ("negative", BAD)) for said in words]
-    chinese = [(f"这个{thing}{said}。", label) for thing in 东西 for label, words in (("正面", 好), ("负面", 坏)) for said in words]
+    english = [
+        (f"The {thing} {said}.", label)
+        for thing in THINGS
+        for label, words in (("positive", GOOD), ("negative", BAD))
+        for said in words
+    ]
+    chinese = [
+        (f"这个{thing}{said}。", label)
+        for thing in 东西
+        for label, words in (("正面", 好), ("负面", 坏))
+        for said in words
+    ]
     return english, chinese
 
 
@@ -30,7 +56,9 @@ def write(folder: Path, **changes: Any) -> Path:
     lines.insert(8, "only one cell")  # a row that cannot be read
     lines.insert(20, lines[3])  # a row that is there twice
     (folder / "en.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "zh.csv").write_text("评论,标签\n" + "".join(f"{text},{label}\n" for text, label in chinese), encoding="utf-8")
+    (folder / "zh.csv").write_text(
+        "评论,标签\n" + "".join(f"{text},{label}\n" for text, label in chinese), encoding="utf-8"
+    )
     recipe: dict[str, Any] = {
         "name": "small",
         "seed": 5,

@@ -44,7 +44,10 @@ def test_the_quarantined_row_has_its_file_and_line(ran):
 def test_what_is_held_out_is_never_trained_on(ran):
     _, folder, _ = ran
     base = views(folder)
-    assert base.execute("select task, count(*) from heldout group by task order by task").fetchall() == [("mood", 12), ("心情", 18)]
+    assert base.execute("select task, count(*) from heldout group by task order by task").fetchall() == [
+        ("mood", 12),
+        ("心情", 18),
+    ]
     assert base.execute("select count(*) from kept where input in (select input from heldout)").fetchone()[0] == 0
     parents = "select unnest(parents) as p from"
     shared = f"select count(*) from ({parents} drafts) d join ({parents} heldout) h on d.p = h.p join records r on r.id = d.p"
@@ -56,7 +59,9 @@ def test_chinese_rows_are_worded_in_chinese(ran):
     from zhiling.text import lang
 
     rows = views(folder).execute("select instruction, output, lang from kept where task = '心情'").fetchall()
-    assert rows and all(lang(instruction) == "zh" and code == "zh" and output in ("正面", "负面") for instruction, output, code in rows)
+    assert rows and all(
+        lang(instruction) == "zh" and code == "zh" and output in ("正面", "负面") for instruction, output, code in rows
+    )
 
 
 @pytest.mark.parametrize("state", ["kept", "dropped", "merged", "quarantined"])
