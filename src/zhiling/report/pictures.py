@@ -1,0 +1,183 @@
+"""The page's pictures: what is drawn from which facts, with every label in one language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from markupsafe import Markup
+
+from zhiling.report import draw
+from zhiling.report.draw import Bar, Bin, Column, Line, Part, Whisker
+from zhiling.report.figures import count, gain, metric, score
+from zhiling.report.files import Result, Results, Tuning
+from zhiling.report.gather import Loss, Tables
+from zhiling.report.rows import WAYS
+from zhiling.report.scores import Scorer
+from zhiling.report.words import Words
+
+COLOURS = 8  # of lines; more tasks than that share them
+
+
+def fill(way: str) -> str:
+    """The colour class of a way of constructing."""
+    return f"f-{way}" if way in WAYS else "f-other"
+
+
+def flow(tables: Tables, words: Words) -> tuple[Markup, Markup]:
+    """The run as a flow of rows, for a wide page and as bars for a narrow one."""
+    stages = [("templates", "templates"), ("drafts", "rows"), ("unique", "rows"), ("scored", "rows"), ("kept", "rows")]
+    ways = list(tables.by_way("drafts"))
+    columns = [Column(words("flow.records"), count(tables.records), [tables.records], "records")]
+    for field, unit in stages:
+        found = tables.by_way(field)
+        known = [n for n in found.values() if n is not None]
+        if known:
+            bands = [found.get(way) or 0 for way in ways]
+            columns.append(Column(words(f"flow.{field}"), count(sum(known)), bands, unit))
+    below = _steps(tables, words)[: len(columns) - 1]
+    fills, title = [fill(way) for way in ways], words("flow")
+    desc = words("title.comma").join(f"{column.label} {column.total}" for column in columns)
+    most = {
+        column.unit: max(sum(other.bands) for other in columns if other.unit == column.unit) or 1 for column in columns
+    }
+    rows = [
+        Bar(
+            column.label,
+            [[Part(n / most[column.unit], one, "") for n, one in zip(column.bands, fills, strict=False)]],
+            column.total,
+        )
+        for column in columns[1:]
+    ]
+    first = Bar(columns[0].label, [[Part(1.0 if tables.records else 0.0, "f-plain", "")]], columns[0].total)
+    return draw.ribbons(columns, fills, below, title, desc), draw.bars([first, *rows], title, desc)
+
+
+def _steps(tables: Tables, words: Words) -> list[str]:
+    """What happened between one stage of the flow and the next."""
+    made, unique, kept = (sum(n or 0 for n in tables.by_way(field).values()) for field in ("drafts", "unique", "kept"))
+    ways = sum(bool(n) for n in tables.by_way("templates").values())
+    steps = [
+        words("flow.word", n=ways),
+        words("flow.fill"),
+        words("flow.merge", n=made - unique) if made > unique else "",
+    ]
+    if tables.scorers:
+        steps.append(words("flow.score", n=len(tables.scorers)))
+    if tables.ledger:
+        steps.append(words("flow.select", n=unique - kept) if unique > kept else "")
+    return steps
+
+
+def ways(tables: Tables, words: Words) -> Markup:
+    """Rows made and kept per task, by way."""
+    drafts, kept = tables.by_task("drafts"), tables.by_task("kept")
+    rows = []
+    for task, made in drafts.items():
+        mine = [way for way in tables.ways if way.task == task]
+        tracks = [_track(((way.way, way.drafts) for way in mine), words, "ways.tip_made", "soft ")]
+        if kept[task] is not None:
+            tracks.append(_track(((way.way, way.kept or 0) for way in mine), words, "ways.tip_kept", ""))
+            note = words("ways.note", made=made, kept=kept[task])
+        else:
+            note = words("ways.note_made", made=made)
+        rows.append(Bar(task, tracks, note))
+    return draw.bars(rows, words("ways"), words("ways.lead"), thick=10)
+
+
+def _track(parts, words: Words, what: str, kind: str) -> list[Part]:  # type: ignore[no-untyped-def]
+    return [
+        Part(n, kind + fill(way), words("ways.tip", way=words.name("way", way), n=n, what=words(what)))
+        for way, n in parts
+    ]
+
+
+def scores(scorer: Scorer, words: Words) -> Markup:
+    """One scorer's histogram."""
+    bins = []
+    for bucket in scorer.buckets:
+        key = ("scores.value" if scorer.single else "scores.bin") + ("" if bucket.kept is None else "_kept")
+        tip = words(key, low=score(bucket.low), high=score(bucket.high), n=bucket.n, kept=bucket.kept)
+        bins.append(Bin(tip, bucket.n, bucket.kept))
+    if scorer.single:
+        ends = [score(bucket.low) for bucket in scorer.buckets]
+    elif scorer.buckets:
+        more = "+" if scorer.above else ""
+        ends = [score(scorer.buckets[0].low), score(scorer.buckets[-1].high) + more]
+    else:
+        return Markup("")
+    aside = words("scores.unscored_tip", n=scorer.unscored)
+    name = words.name("score", scorer.name)
+    desc = words("scores.median_all", all=score(scorer.median))
+    return draw.histogram(bins, ends, name, desc, aside=(scorer.unscored, aside))
+
+
+def place(loss: Loss, words: Words) -> str:
+    """Where rows were lost, in words."""
+    if loss.state == "dropped":
+        return words("place.proposal") if loss.stage in WAYS else words.name("select", loss.stage)
+    return words.name("place", loss.state)
+
+
+def waterfall(tables: Tables, words: Words) -> Markup:
+    """From all rows that came in to those kept, a bar per place where rows were lost."""
+    left = sum(tables.ledger.values())
+    rows = [Bar(words("losses.came"), [[Part(left, "f-plain", "")]], count(left))]
+    for loss in tables.losses:
+        left -= loss.n
+        name = place(loss, words)
+        rows.append(
+            Bar(name, [[Part(loss.n, f"f-{loss.state}", f"{name}: {count(loss.n)}")]], f"−{count(loss.n)}", left)
+        )
+    rows.append(Bar(words("losses.kept"), [[Part(left, "f-kept", "")]], count(left)))
+    return draw.bars(rows, words("losses"), words("losses.lead"), thick=14)
+
+
+def colour(index: int) -> str:
+    """The colour class of the line number `index`."""
+    return f"line{index % COLOURS}"
+
+
+def losses(tuning: Tuning, words: Words) -> Markup:
+    """The loss of each task over the steps, validation as dots."""
+    series = [Line(curve.name, colour(i), curve.points) for i, curve in enumerate(tuning.curves)]
+    series += [
+        Line(f"{curve.name} · {words('loss.validation')}", colour(i), curve.validation, True)
+        for i, curve in enumerate(tuning.curves)
+        if curve.validation
+    ]
+    return draw.lines(series, words("loss"), words("loss.lead"), words("loss.steps"), words("loss.loss"))
+
+
+def _named(results: Results, words: Words) -> list[tuple[str, Result]]:
+    rows = [(task.name, task) for task in results.tasks]
+    return rows if results.overall is None else [*rows, (words("all"), results.overall)]
+
+
+def before_after(results: Results, words: Words) -> Markup:
+    """Base and tuned score per task, as two dots on one line."""
+    rows = []
+    for name, result in _named(results, words):
+        pairs = ((result.base, "base", words("proof.base")), (result.tuned, "tuned", words("proof.tuned")))
+        dots = [(value, kind, f"{name}: {said} {metric(value)}") for value, kind, said in pairs if value is not None]
+        rows.append(Whisker(name, dots, note=f"{metric(result.base)} → {metric(result.tuned)}"))
+    return draw.whiskers(rows, words("proof.scores"), words("proof.lead"), words("proof.axis"), span=(0.0, 1.0))
+
+
+VERDICTS: Mapping[str, str] = {"better": "better", "worse": "worse"}
+
+
+def verdict(result: Result) -> str:
+    """The verdict as a key of the words and a colour class: "better", "worse" or "same" (cannot tell)."""
+    return VERDICTS.get(result.verdict, "same")
+
+
+def differences(results: Results, words: Words) -> Markup:
+    """Tuned minus base per task with its interval, against the line of no difference."""
+    rows = []
+    for name, result in _named(results, words):
+        tip = f"{name}: {gain(result.difference)} [{gain(result.low)}, {gain(result.high)}]"
+        dots = [(result.difference, verdict(result), tip)] if result.difference is not None else []
+        rows.append(Whisker(name, dots, result.low, result.high, words(f"proof.{verdict(result)}")))
+    return draw.whiskers(
+        rows, words("proof.difference"), words("proof.lead"), words("proof.axis_difference"), zero=True
+    )
