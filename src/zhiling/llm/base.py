@@ -1,0 +1,85 @@
+"""What a language model is to zhiling: a `Provider` answers one `Request` with one `Reply`, or raises `ProviderError`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from zhiling.errors import ProviderError, say
+from zhiling.types import Reply, Request
+
+Capability: TypeAlias = Literal["chat", "complete", "schema", "choices", "logprobs", "score", "seed"]
+"""What a provider may be able to do. chat: answer messages; complete: continue a bare prompt; schema: hold a reply to a JSON
+schema while decoding; choices: hold it to one of a few texts; logprobs: give those of the generated tokens; score: give those
+of a given continuation; seed: repeat a sampled reply."""
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """One model behind one door.
+
+    `name` is the provider's name in the registry, `model` the identity that keys the reply cache (it must change when the same
+    request could be answered by other weights), `can` its capabilities, `lanes` how many requests at once are useful.
+    """
+
+    name: str
+    model: str
+    can: frozenset[str]
+    lanes: int
+
+    async def reply(self, request: Request) -> Reply:
+        """Answer, or raise ProviderError. Neither retries nor caches: `llm.Model` does both."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections, threads and memory. Asking again afterwards opens them again."""
+        ...
+
+
+@runtime_checkable
+class Scoring(Protocol):
+    """A provider with "score" in `can`."""
+
+    async def score(self, request: Request, continuation: str) -> list[float]:
+        """The natural-log probability of each token of `continuation` after the request's messages or prompt."""
+        ...
+
+
+def label(identity: str) -> str:
+    """The short name inside a model identity: "gpt-4o-mini@https://..." and "smol.gguf#1f2e" without what follows @http or #."""
+    return identity.split("@http", 1)[0].split("#", 1)[0]
+
+
+def require(provider: Provider, request: Request) -> None:
+    """Raise ProviderError(kind="capability") when the provider cannot do what the request asks.
+
+    Schema and choices are not looked at: where they are not native, `llm.Model` asks in words and checks the answer. A seed is
+    a wish that endpoints without one ignore; what makes a rerun repeatable is the cache.
+    """
+    if (request.prompt is None) == (not request.messages):
+        raise ProviderError(
+            say("a request needs either messages or a prompt", "一个请求必须恰好有 messages 或 prompt 之一"),
+            where=provider.name,
+            kind="capability",
+        )
+    needed = {"complete" if request.prompt is not None else "chat"}
+    if request.logprobs:
+        needed.add("logprobs")
+    if missing := needed - provider.can:
+        raise lacks(provider, min(missing))
+
+
+def lacks(provider: Provider, capability: str) -> ProviderError:
+    """The error for a capability that a provider does not have."""
+    have = ", ".join(sorted(provider.can))
+    return ProviderError(
+        say(f"{label(provider.model)} cannot do '{capability}'", f"{label(provider.model)} 不支持“{capability}”"),
+        where=provider.name,
+        mend=say(f"it can: {have}; choose another model", f"它支持：{have}；请换一个模型"),
+        kind="capability",
+    )
+
+
+def logprob_pairs(content: list[Mapping[str, Any]]) -> tuple[tuple[str, float], ...]:
+    """(token, log-probability) pairs from the OpenAI protocol's list of token objects."""
+    return tuple((str(item["token"]), float(item["logprob"])) for item in content)

@@ -1,0 +1,313 @@
+"""The reply cache: every reply that was paid for is on disk before anything is computed from it.
+
+One SQLite file in WAL mode. Any number of processes may read and write it; within a process one thread writes, and commits
+together whatever arrived while it was busy (group commit). A `put` returns after its commit, so a process killed at any moment has
+lost no reply that anybody saw. Prompts are not stored, only their hash; a file copied to another machine serves there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zhiling.errors import EngineError, ZhilingError, boundary, say
+from zhiling.types import Reply, Usage
+
+APPLICATION = 0x7A686C67  # "zhlg": tells our file from any other SQLite file
+VERSION = 1
+BUSY_SECONDS = 60.0
+GATHER_SECONDS = (
+    0.002  # a commit waits this long for company; it costs no lane, as a lane is free once its reply has arrived
+)
+GROUP = 1024
+
+_schema = """
+CREATE TABLE IF NOT EXISTS replies (
+  key TEXT PRIMARY KEY, model TEXT NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL, label TEXT NOT NULL,
+  prompt_tokens INTEGER, completion_tokens INTEGER, logprobs TEXT, seconds REAL NOT NULL, usd REAL, created REAL NOT NULL);
+"""
+_insert = "INSERT OR IGNORE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_select = (
+    "SELECT text, finish, label, prompt_tokens, completion_tokens, logprobs, seconds, usd FROM replies WHERE key=?"
+)
+
+
+class _Put(NamedTuple):
+    row: tuple[Any, ...]
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+
+
+class ReplyCache:
+    """Replies by request key, in one file. Safe for threads and for processes; a forked child opens its own connections."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Open or make the file. Raises EngineError when it is not a reply cache, is damaged, or cannot be written."""
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._reader: sqlite3.Connection | None = None
+        self._inherited: sqlite3.Connection | None = None
+        self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        with self._trouble():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection()
+
+    def __repr__(self) -> str:
+        return f"ReplyCache({str(self.path)!r})"
+
+    def get(self, key: str) -> Reply | None:
+        """The reply kept under a key, marked `cached`, or None. About ten microseconds."""
+        with self._trouble(), self._lock:
+            row = self._connection().execute(_select, (key,)).fetchone()
+        if row is None:
+            return None
+        text, finish, label, prompt, completion, logprobs, seconds, usd = row
+        pairs = tuple((token, value) for token, value in json.loads(logprobs)) if logprobs else ()
+        return Reply(text, finish, label, Usage(prompt, completion), pairs, seconds, usd, cached=True, key=key)
+
+    async def put(self, key: str, model: str, reply: Reply) -> None:
+        """Keep a reply; returns after the commit. `model` is the provider's identity. The first reply kept under a key stays.
+
+        Raises EngineError when the disk is full or the file has become unusable.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._start_writer()
+        self._puts.put(_Put(_row(key, model, reply), loop, done))
+        await done
+
+    def info(self) -> dict[str, Any]:
+        """Rows, bytes on disk, time span, and per model its rows, tokens and the dollars that were paid (None: a price unknown)."""
+        with self._trouble(), self._lock:
+            connection = self._connection()
+            total, first, last = connection.execute(
+                "SELECT count(*), min(created), max(created) FROM replies"
+            ).fetchone()
+            per_model = connection.execute(
+                "SELECT model, count(*), sum(prompt_tokens), sum(completion_tokens), CASE WHEN count(usd)=count(*) THEN sum(usd) END"
+                " FROM replies GROUP BY model ORDER BY model"
+            ).fetchall()
+        names = ("model", "replies", "prompt_tokens", "completion_tokens", "usd")
+        size = sum(file.stat().st_size for suffix in ("", "-wal") if (file := Path(f"{self.path}{suffix}")).exists())
+        models = [dict(zip(names, row, strict=True)) for row in per_model]
+        return {"path": str(self.path), "replies": total, "bytes": size, "first": first, "last": last, "models": models}
+
+    def prune(self, older_than_days: float) -> int:
+        """Forget replies older than that, give the space back, and say how many went."""
+        with self._trouble(), closing(self._connect()) as connection:
+            with connection:
+                gone = connection.execute(
+                    "DELETE FROM replies WHERE created < ?", (time.time() - older_than_days * 86400,)
+                ).rowcount
+            if gone:
+                connection.execute("VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return gone
+
+    def export(self, path: Path | str) -> int:
+        """Write all replies as JSON Lines, in order of key; returns how many. The file appears whole or not at all."""
+        path = Path(path)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        count = 0
+        with self._trouble(), closing(self._connect()) as connection:
+            rows = connection.execute("SELECT * FROM replies ORDER BY key")
+            names = [column[0] for column in rows.description]
+            try:
+                with part.open("w", encoding="utf-8", errors="surrogatepass") as out:
+                    for row in rows:
+                        record = dict(zip(names, row, strict=True))
+                        record["logprobs"] = json.loads(record["logprobs"]) if record["logprobs"] else None
+                        out.write(json.dumps(record, ensure_ascii=False) + "\n")
+                        count += 1
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+        return count
+
+    def close(self) -> None:
+        """Commit what is waiting, fold the write-ahead log into the file, and let go of it. The cache may be used again."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+        if writer is not None and self._pid == os.getpid():
+            self._puts.put(None)
+            writer.join()
+        with self._lock:
+            if self._reader is not None and self._pid == os.getpid():
+                with suppress(sqlite3.Error):  # another process is writing: the log stays for it to fold in
+                    self._reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._reader.close()
+            self._reader = None
+
+    def _connection(self) -> sqlite3.Connection:
+        """The connection that reads; call with the lock held."""
+        if self._reader is None or self._pid != os.getpid():
+            if self._pid != os.getpid():  # after a fork the parent's thread and queue do not exist here
+                self._puts, self._writer = queue.SimpleQueue(), None
+                self._inherited = self._reader  # never closed here: that would drop locks of this process on the file
+            self._pid = os.getpid()
+            self._reader = self._connect()
+        return self._reader
+
+    def _connect(self) -> sqlite3.Connection:
+        """A checked connection. A file on a medium that cannot be written is opened as it lies."""
+        writable = os.access(self.path if self.path.exists() else self.path.parent, os.W_OK)
+        uri = self.path.absolute().as_uri() + ("" if writable else "?mode=ro&immutable=1")
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level="DEFERRED"
+        )
+        try:
+            _check(connection, self.path, writable)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _start_writer(self) -> None:
+        if self._writer is not None and self._pid == os.getpid():
+            return
+        with self._trouble(), self._lock:
+            self._connection()  # notices a fork
+            if self._writer is None:
+                self._writer = threading.Thread(
+                    target=self._write, args=(self._puts,), name="zhiling-cache", daemon=True
+                )
+                self._writer.start()
+
+    def _write(self, puts: queue.SimpleQueue[_Put | None]) -> None:
+        """The writer thread: wait for a put, gather its company, commit, tell everyone."""
+        connection: sqlite3.Connection | None = None
+        ending = False
+        while not ending:
+            group = [puts.get()]
+            if group[0] is not None:
+                time.sleep(GATHER_SECONDS)
+            with suppress(queue.Empty):
+                while len(group) < GROUP:
+                    group.append(puts.get_nowait())
+            ending = None in group
+            waiting = [put for put in group if put is not None]
+            error: ZhilingError | None = None
+            if waiting:
+                try:
+                    with self._trouble():
+                        connection = connection or self._connect()
+                        with connection:
+                            connection.executemany(_insert, [put.row for put in waiting])
+                except Exception as trouble:
+                    error = boundary(trouble, str(self.path))
+            _tell(waiting, error)
+        if connection is not None:
+            connection.close()
+
+    @contextmanager
+    def _trouble(self) -> Iterator[None]:
+        """SQLite's and the system's complaints as one of our errors, naming the file."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _classified(error, self.path) from error
+        except OSError as error:
+            raise boundary(error, str(self.path)) from error
+
+
+def _row(key: str, model: str, reply: Reply) -> tuple[Any, ...]:
+    text = reply.text.encode("utf-8", "replace").decode()  # SQLite holds no lone surrogates
+    logprobs = json.dumps(reply.logprobs) if reply.logprobs else None
+    usage = reply.usage
+    return (
+        key,
+        model,
+        text,
+        reply.finish,
+        reply.model,
+        usage.prompt,
+        usage.completion,
+        logprobs,
+        reply.seconds,
+        reply.usd,
+        time.time(),
+    )
+
+
+def _tell(group: list[_Put], error: ZhilingError | None) -> None:
+    """Resolve the futures of one commit, with one wake-up per event loop."""
+    for loop in {put.loop for put in group}:
+        futures = [put.done for put in group if put.loop is loop]
+        with suppress(RuntimeError):  # the loop has ended; its replies are safe all the same
+            loop.call_soon_threadsafe(_resolve, futures, error)
+
+
+def _resolve(futures: list[asyncio.Future[None]], error: ZhilingError | None) -> None:
+    for future in futures:
+        if future.done():  # its caller was cancelled
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _check(connection: sqlite3.Connection, path: Path, writable: bool) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION and (tables or not writable):
+        raise EngineError(
+            say("this is not a reply cache of zhiling", "这不是 zhiling 的回复缓存"),
+            where=str(path),
+            mend=say("name another file; this one is left as it is", "请换一个文件名；此文件未被改动"),
+        )
+    if version > VERSION:
+        raise EngineError(
+            say("this reply cache was made by a newer zhiling", "此回复缓存由更新版本的 zhiling 创建"),
+            where=str(path),
+            mend=say("upgrade zhiling", "请升级 zhiling"),
+        )
+    if not writable:
+        return
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")  # a commit survives a power cut; the group shares the price
+    if not tables:
+        with connection:
+            connection.execute(f"PRAGMA application_id={APPLICATION}")
+            connection.execute(f"PRAGMA user_version={VERSION}")
+            connection.execute(_schema)
+
+
+def _classified(error: sqlite3.Error, path: Path) -> EngineError:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+        full = boundary(OSError(errno.ENOSPC, "disk full", str(path)))
+        assert isinstance(full, EngineError)
+        return full
+    if code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return EngineError(
+            say("the reply cache is damaged or not a SQLite file", "回复缓存已损坏，或不是 SQLite 文件"),
+            where=str(path),
+            mend=say(
+                "move it away; a new one is made, and replies that only it held are asked again",
+                "请将其移走；将新建缓存，其中的回复会重新请求",
+            ),
+        )
+    if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return EngineError(
+            say("the reply cache is locked by another program", "回复缓存被其他程序锁定"),
+            where=str(path),
+            mend=say(
+                "close what holds it (a database browser?) and run again",
+                "请关闭占用它的程序（数据库浏览器？）后重新运行",
+            ),
+        )
+    return EngineError(say(f"the reply cache cannot be used: {error}", f"回复缓存无法使用：{error}"), where=str(path))
