@@ -1,0 +1,136 @@
+"""Checkpoints that survive SIGKILL and a full disk: a folder is complete or it is not there. Safetensors and JSON, nothing else.
+
+A checkpoint is written beside its place, synced, and renamed into it; the one before it is kept until the next is complete. Each
+one lists its files' sizes and digests, so that one cut in half is noticed, and its forerunner used.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zhiling.errors import EngineError, boundary, say
+
+KEEP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a checkpoint holds: `tensors` by file name (without suffix) and name, and `state` as JSON."""
+
+    step: int
+    tensors: Mapping[str, Mapping[str, Any]]
+    state: Mapping[str, Any]
+
+
+def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Any]], state: Mapping[str, Any]) -> None:
+    """Write `folder/checkpoint-STEP`. Raises EngineError, nothing half-written left behind, when the disk is full."""
+    place = folder / f"checkpoint-{step:08d}"
+    with whole(place) as partial:
+        files = {}
+        for name, group in tensors.items():
+            file = partial / f"{name}.safetensors"
+            write_tensors(group, file)
+            files[file.name] = _digest(file)
+        (partial / "state.json").write_text(
+            json.dumps({"step": step, "files": files, "state": dict(state)}), encoding="utf-8"
+        )
+    for old in _places(folder)[KEEP:]:
+        shutil.rmtree(old)
+
+
+def load(folder: Path, key: str) -> tuple[Checkpoint | None, list[str]]:
+    """(the newest whole checkpoint whose state's "key" is `key`, names of damaged ones passed over)."""
+    damaged: list[str] = []
+    for place in _places(folder):
+        found = _read(place)
+        if found is None:
+            damaged.append(place.name)
+        elif found.state.get("key") == key:
+            return found, damaged
+    return None, damaged
+
+
+def clear(folder: Path) -> None:
+    """Remove all checkpoints, partial ones too."""
+    for place in [*_places(folder), *folder.glob(".checkpoint-*.partial")]:
+        shutil.rmtree(place)
+
+
+@contextmanager
+def whole(place: Path) -> Iterator[Path]:
+    """A folder to fill that appears at `place` only when it is complete and on the disk, replacing what was there."""
+    partial = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.rglob("*"):
+            _sync(file)
+        _sync(partial)
+        if place.exists():
+            shutil.rmtree(place)
+        partial.rename(place)
+        _sync(place.parent)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise boundary(error, where=str(place)) from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def write_tensors(tensors: Mapping[str, Any], file: Path) -> None:
+    """`safetensors.torch.save_file` whose trouble with the disk is an OSError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, file)
+    except SafetensorError as error:
+        for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if f"code: {code}," in str(error) or f"os error {code}" in str(error):
+                raise OSError(code, os.strerror(code), str(file)) from error
+        raise EngineError(
+            say(f"could not write the tensors: {error}", f"无法写入张量：{error}"), where=str(file)
+        ) from error
+
+
+def _places(folder: Path) -> list[Path]:
+    """Checkpoint folders, newest first."""
+    return sorted((path for path in folder.glob("checkpoint-*") if path.is_dir()), reverse=True)
+
+
+def _read(place: Path) -> Checkpoint | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        held = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        if any(_digest(place / name) != digest for name, digest in held["files"].items()):
+            return None
+        tensors = {name.removesuffix(".safetensors"): load_file(place / name) for name in held["files"]}
+        return Checkpoint(held["step"], tensors, held["state"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return None  # the caller names it
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

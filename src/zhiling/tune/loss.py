@@ -1,0 +1,120 @@
+"""The formula L(θ) = Σ_t Σ_i l(f(x_i^t; θ), y_i^t): token losses of a batch, their sums per task, and the formula on its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zhiling.tune.batch import Batch, tensors, tree
+from zhiling.tune.render import Rendered
+from zhiling.tune.settings import Objective
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A multi-task loss: `total` over all rows and its value for each task, all under one objective."""
+
+    total: float
+    tasks: dict[str, float]
+
+
+class Sums:
+    """What a loss is made of, per task: [sum of s_i, sum of n_i, sum of s_i / n_i, rows]; `tasks` is plain JSON."""
+
+    def __init__(
+        self, losses: Iterable[tuple[Rendered, float]] = (), tasks: Mapping[str, list[float]] | None = None
+    ) -> None:
+        self.tasks = dict(tasks or {})
+        self.add(losses)
+
+    def add(self, losses: Iterable[tuple[Rendered, float]]) -> None:
+        """Add rows, each with the sum s_i of its token losses."""
+        for row, nll in losses:
+            before = self.tasks.get(row.task, [0.0] * 4)
+            self.tasks[row.task] = [
+                a + b for a, b in zip(before, (nll, row.targets, nll / row.targets, 1), strict=True)
+            ]
+
+    def loss(self, objective: Objective) -> Loss:
+        """The loss per task and over all rows; NaN where there are none."""
+        everything = [math.fsum(column) for column in zip(*self.tasks.values(), strict=True)] or [0.0] * 4
+        return Loss(
+            _value(everything, objective), {task: _value(self.tasks[task], objective) for task in sorted(self.tasks)}
+        )
+
+
+def _value(sums: Sequence[float], objective: Objective) -> float:
+    nll, tokens, means, rows = sums
+    if not rows:
+        return math.nan
+    return nll if objective == "sum" else nll / tokens if objective == "token_mean" else means / rows
+
+
+def scale(row: Rendered, objective: Objective, tokens: int, rows: int) -> float:
+    """What each token loss of a row is multiplied by, so that a step's sum over all its batches is the objective over the step.
+
+    `tokens` and `rows` are the step's, not the batch's: dividing within each batch would weigh rows by the company they keep.
+    """
+    return 1.0 if objective == "sum" else 1.0 / tokens if objective == "token_mean" else 1.0 / (row.targets * rows)
+
+
+def token_losses(model: Any, batch: Batch) -> Any:
+    """-log p of each target, shape (T,), fp32, with gradient. Logits are made only where a target is predicted."""
+    import torch
+
+    given = tensors(batch, model.device)
+    logits = model(**given).logits[0].float()
+    pick, target = torch.from_numpy(batch.pick), torch.from_numpy(batch.target)
+    if len(batch.predict) != len(batch.pick):  # two rows expect something of the same token
+        logits = logits.index_select(0, pick.to(logits.device))
+    return torch.nn.functional.cross_entropy(logits, target.to(logits.device), reduction="none")
+
+
+def row_sums(batch: Batch, losses: Any) -> list[float]:
+    """s_i of each of the batch's rows, added up in float64."""
+    import torch
+
+    sums = torch.zeros(len(batch.rows), dtype=torch.float64)
+    sums.index_add_(0, torch.from_numpy(batch.owner), losses.detach().double().cpu())
+    return [float(value) for value in sums]
+
+
+def loss_of(model: Any, rows: Sequence[Rendered], objective: Objective) -> Loss:
+    """The formula, computed the plain way: one row at a time, all logits, log-softmax, sum. What the trainer prints must equal it.
+
+    `model` is any causal language model that returns logits; it is put in evaluation mode while this runs.
+    """
+    import torch
+
+    sums = Sums()
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        for row in rows:
+            ids = torch.tensor([row.ids], device=model.device)
+            logp = model(input_ids=ids).logits[0].float().log_softmax(-1)
+            nll = sum(-float(logp[k - 1, row.ids[k]]) for k in range(1, len(row.ids)) if row.trained[k])
+            sums.add([(row, nll)])
+    model.train(training)
+    return sums.loss(objective)
+
+
+def can_share(model: Any, rows: Sequence[Rendered], tolerance: float) -> bool:
+    """Whether the model gives two rows laid out as one tree what it gives them alone: tried on the two shortest, not assumed.
+
+    A model with a sliding window shorter than a row is not tried: the tree's mask would take the window's place.
+    """
+    import torch
+
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if window and max(len(row.ids) for row in rows) > window:
+        return False
+    pair = sorted(
+        sorted({row.id: row for row in rows}.values(), key=lambda row: len(row.ids))[:2], key=lambda row: row.ids
+    )
+    with torch.no_grad():
+        together = token_losses(model, tree(pair))
+        apart = torch.cat([token_losses(model, tree([row], alone=True)) for row in pair])
+    return bool((together - apart).abs().max() <= tolerance)

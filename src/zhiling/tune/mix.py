@@ -1,0 +1,97 @@
+"""The mixture: which rows each optimizer step sees. A pure function of the rows' ids, the seed and the settings.
+
+Nothing is drawn from a running generator, so a resumed run needs no sampler state, and the order in which rows arrive means nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from zhiling.errors import DataError, say
+from zhiling.tune.render import Rendered
+from zhiling.tune.settings import TuneSettings
+from zhiling.types import content_id
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step: its epoch, counted from 0, its rows, and whether the epoch ends with it."""
+
+    epoch: int
+    rows: tuple[Rendered, ...]
+    last: bool
+
+
+def split(rows: Sequence[Rendered], settings: TuneSettings) -> tuple[list[Rendered], list[Rendered]]:
+    """(training, validation) rows: each task gives its share, at least one row, but never its last one."""
+    kept: list[Rendered] = []
+    aside: list[Rendered] = []
+    for group in by_task(rows).values():
+        size = round(settings.validation * len(group))
+        if settings.validation > 0:
+            size = min(max(size, 1), len(group) - 1)
+        drawn = sorted(group, key=lambda row: content_id("validation", settings.seed, row.id))
+        aside += drawn[:size]
+        kept += drawn[size:]
+    return sorted(kept, key=lambda row: row.id), sorted(aside, key=lambda row: row.id)
+
+
+def steps(rows: Sequence[Rendered], settings: TuneSettings) -> list[Step]:
+    """The whole run. An epoch is cut into steps of nearly equal size, at most `batch_rows`, each with its share of every task.
+
+    Raises DataError when a weight names a task without rows, or when the weights leave nothing.
+    """
+    groups = by_task(rows)
+    for task in settings.weights:
+        if task not in groups:
+            raise DataError(
+                say(f"no rows of the task '{task}'", f"任务“{task}”没有数据"),
+                where=f"tune.weights.{task}",
+                mend=say(f"tasks with rows: {', '.join(groups)}", f"有数据的任务：{'、'.join(groups)}"),
+            )
+    out: list[Step] = []
+    for epoch in range(math.ceil(settings.epochs)):
+        visits = _epoch(groups, settings, epoch)
+        visits = visits[: math.ceil(len(visits) * min(1.0, settings.epochs - epoch))]
+        parts = math.ceil(len(visits) / settings.batch_rows)
+        cuts = [round(k * len(visits) / parts) for k in range(parts + 1)] if parts else [0]
+        out += [Step(epoch, tuple(visits[a:b]), b == len(visits)) for a, b in pairwise(cuts)]
+    if not out:
+        raise DataError(
+            say("the weights leave no row to tune on", "按权重计算后没有可用于微调的数据"), where="tune.weights"
+        )
+    return out[: settings.max_steps]
+
+
+def by_task(rows: Sequence[Rendered]) -> dict[str, list[Rendered]]:
+    """Rows by task, both in sorted order."""
+    groups: dict[str, list[Rendered]] = {}
+    for row in sorted(rows, key=lambda row: (row.task, row.id)):
+        groups.setdefault(row.task, []).append(row)
+    return groups
+
+
+def _epoch(groups: dict[str, list[Rendered]], settings: TuneSettings, epoch: int) -> list[Rendered]:
+    """One epoch's visits, shuffled within each task, the tasks spread evenly over it."""
+    placed: list[tuple[float, str, Rendered]] = []
+    for task, group in groups.items():
+        keyed = [
+            (content_id(settings.seed, epoch, copy, row.id), row) for copy, row in _visits(group, task, settings, epoch)
+        ]
+        keyed.sort(key=lambda visit: visit[0])
+        placed += [((rank + 0.5) / len(keyed), key, row) for rank, (key, row) in enumerate(keyed)]
+    placed.sort(key=lambda visit: visit[:2])
+    return [row for _, _, row in placed]
+
+
+def _visits(group: list[Rendered], task: str, settings: TuneSettings, epoch: int) -> Iterator[tuple[int, Rendered]]:
+    """(copy, row): each row as often as the weight's whole part says, and a window for its fraction that moves on each epoch."""
+    whole, part = divmod(settings.weights.get(task, 1.0), 1.0)
+    for copy in range(int(whole)):
+        yield from ((copy, row) for row in group)
+    turns = sorted(group, key=lambda row: content_id("turn", settings.seed, row.id))
+    for k in range(round(epoch * part * len(group)), round((epoch + 1) * part * len(group))):
+        yield int(whole), turns[k % len(group)]

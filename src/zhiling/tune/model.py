@@ -1,0 +1,188 @@
+"""Base models in and tuned models out: finding, loading, fingerprinting, adapting and saving."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from zhiling.errors import RecipeError, say
+from zhiling.tune.checkpoint import whole
+from zhiling.tune.settings import TuneSettings
+
+# The projections of attention and MLP blocks under the names that the common architectures give them.
+PROJECTIONS = frozenset(
+    (
+        "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj gate_up_proj qkv_proj out_proj query_key_value dense "
+        "dense_h_to_4h dense_4h_to_h c_attn c_proj c_fc fc1 fc2 Wqkv"
+    ).split()
+)
+
+
+def locate(base: str | Path) -> str:
+    """The folder or hub name to load: "embedded" is the embedded model's folder. Raises RecipeError for a folder that is no model."""
+    if str(base) == "embedded":
+        from zhiling.llm.embedded import folder
+
+        return str(folder())
+    path = Path(base).expanduser()
+    if path.exists() or isinstance(base, Path) or str(base).startswith((".", "/", "~")):
+        if not (path / "config.json").is_file():
+            raise RecipeError(
+                say("this is not a model folder: it holds no config.json", "这不是模型文件夹：其中没有 config.json"),
+                where=str(path),
+                mend=say(
+                    "give the folder of a Hugging Face causal model with safetensors weights, or 'embedded'",
+                    "请给出含 safetensors 权重的 Hugging Face 因果语言模型文件夹，或 'embedded'",
+                ),
+            )
+        return str(path)
+    return str(base)
+
+
+def fingerprint(name: str) -> str:
+    """What tells one base model from another: names, sizes and the first and last MiB of its files; for a hub name, the name."""
+    folder = Path(name)
+    digest = hashlib.blake2b(digest_size=10)
+    if not folder.is_dir():
+        digest.update(name.encode())
+        return digest.hexdigest()
+    for file in sorted(
+        path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model", ".txt")
+    ):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as handle:
+            digest.update(handle.read(1 << 20))
+            handle.seek(max(0, size - (1 << 20)))
+            digest.update(handle.read())
+    return digest.hexdigest()
+
+
+def device() -> str:
+    """The first GPU, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def precision(settings: TuneSettings) -> str:
+    """ "fp32" or "bf16", "auto" decided by the device."""
+    return {"auto": "bf16" if device() == "cuda" else "fp32"}.get(settings.precision, settings.precision)
+
+
+def compute(settings: TuneSettings) -> AbstractContextManager[Any]:
+    """Within it the layers compute in the settings' precision."""
+    import torch
+
+    return torch.autocast(device(), torch.bfloat16, enabled=precision(settings) == "bf16")
+
+
+def context(name: str) -> int:
+    """How many tokens the model can hold. Raises RecipeError when there is no such model."""
+    from transformers import AutoConfig
+
+    with _quiet(name):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False).get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+
+
+def load_tokenizer(name: str) -> Any:
+    """The base's tokenizer. Raises RecipeError when there is none."""
+    from transformers import AutoTokenizer
+
+    with _quiet(name):
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+
+
+def load(name: str, settings: TuneSettings) -> Any:
+    """The model to train: the base with all its weights in fp32, or the base frozen and fresh LoRA layers drawn from the seed."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    frozen = settings.method == "lora" and precision(settings) == "bf16"
+    with _quiet(name):
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.bfloat16 if frozen else torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+    model.to(device())
+    torch.manual_seed(settings.seed)
+    return _adapt(model, settings) if settings.method == "lora" else model
+
+
+def _adapt(model: Any, settings: TuneSettings) -> Any:
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    present = {path.rsplit(".", 1)[-1] for path, module in model.named_modules() if _is_linear(module)}
+    targets = sorted(settings.targets or present & PROJECTIONS)
+    if not targets or not present.issuperset(targets):
+        lost = ", ".join(sorted(set(targets) - present))
+        raise RecipeError(
+            say(f"LoRA finds no layers to adapt {lost}".strip(), f"LoRA 找不到可适配的层 {lost}".strip()),
+            where="tune.targets",
+            mend=say("name some of: ", "可选的有：") + ", ".join(sorted(present)),
+        )
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        task_type=TaskType.CAUSAL_LM,
+        fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in model.modules()),
+    )
+    return get_peft_model(model, config)
+
+
+def _is_linear(module: Any) -> bool:
+    return type(module).__name__ in ("Linear", "Conv1D")
+
+
+def trainable(model: Any) -> dict[str, Any]:
+    """The parameters that are tuned, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def save(model: Any, tokenizer: Any, place: Path, base: str) -> None:
+    """The adapter or the full model, with its tokenizer, at `place`: all of it or nothing. Raises EngineError when the disk is full."""
+    with whole(place) as partial:
+        if hasattr(model, "peft_config"):
+            for config in model.peft_config.values():
+                config.base_model_name_or_path = base
+            model.save_pretrained(partial, save_embedding_layers=False)
+            (partial / "README.md").unlink(missing_ok=True)  # peft's empty form of a model card
+        else:
+            model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+
+
+def _give() -> str:
+    return say(
+        "give the folder of a Hugging Face causal model with its tokenizer and safetensors weights, or 'embedded'",
+        "请给出含分词器与 safetensors 权重的 Hugging Face 因果语言模型文件夹，或 'embedded'",
+    )
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """No progress bars of others, and one line where the base cannot be loaded."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise RecipeError(
+            say(f"the base model cannot be loaded: {first}", f"无法加载基座模型：{first}"),
+            where=name,
+            mend=say(
+                "give the folder of a Hugging Face causal model with its tokenizer and safetensors weights",
+                "请给出含分词器与 safetensors 权重的 Hugging Face 因果语言模型文件夹",
+            ),
+        ) from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,278 @@
+"""The tuner: one flat loop from examples to a tuned model, on torch, transformers and peft."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zhiling.errors import EngineError, boundary, missing, say
+from zhiling.tune import checkpoint, state
+from zhiling.tune import model as models
+from zhiling.tune.batch import batches
+from zhiling.tune.log import Log, Progress, read
+from zhiling.tune.loss import Loss, Sums, can_share, row_sums, scale, token_losses
+from zhiling.tune.mix import split, steps
+from zhiling.tune.render import Rendered, prepare, render_all
+from zhiling.tune.settings import TuneSettings, lr_at
+from zhiling.types import Example, content_id
+
+RUNTIME = ("threads", "checkpoint_every")
+"""Settings that may change between a run and its resumption."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A tuned model and how it came about.
+
+    `folder` holds the adapter or the full model (safetensors) with its tokenizer. `loss` is each task's training loss over the
+    last epoch, every row under the weights it met, and `total` the same over all tasks. `counts` says what became of the rows:
+    see `render.render_all`, and "validation" were kept aside. `history` has a row per step, as in metrics.jsonl.
+    """
+
+    folder: Path
+    base: str
+    steps: int
+    total: float
+    loss: dict[str, float]
+    counts: dict[str, int]
+    history: tuple[dict[str, Any], ...] = field(repr=False)
+
+
+def tune(
+    base: str | Path,
+    examples: Sequence[Example],
+    out: Path,
+    settings: TuneSettings,
+    *,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Tune `base` on the examples of all tasks together and save the result under `out`.
+
+    `base` is "embedded", a model folder or a hub name. Each step minimises the settings' objective over its rows. `out` gets
+    `metrics.jsonl` (a line per step), checkpoints while it runs, then `model/` and `done.json`. Killed at any moment, the same
+    call goes on from the last whole checkpoint and ends with the same weights, to the bit on a CPU in fp32; finished, it
+    returns at once; with other settings, examples or base it starts afresh. `progress` is shown each line of the metrics.
+
+    Raises RecipeError (settings, no such model), DataError (nothing to tune on), EngineError (disk or memory full, or a loss
+    that is not finite: the message names the step and the rows).
+    """
+    try:
+        import peft  # noqa: F401
+        import torch
+        import transformers  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing(error.name or "torch") from error
+    name = models.locate(base)
+    choices = {key: value for key, value in asdict(settings).items() if key not in RUNTIME}
+    key = content_id("tune", choices, sorted(example.id for example in examples), models.fingerprint(name))
+    done = _done(out, key)
+    if done is not None:
+        return done
+    with _threads(settings.threads), torch.random.fork_rng(), _memory(settings):
+        return _tune(str(base), name, examples, out, settings, key, progress)
+
+
+def _tune(
+    base: str,
+    name: str,
+    examples: Sequence[Example],
+    out: Path,
+    settings: TuneSettings,
+    key: str,
+    progress: Progress | None,
+) -> Tuned:
+    import torch
+
+    tokenizer = prepare(models.load_tokenizer(name))
+    rows, counts = render_all(examples, tokenizer, settings.sees, min(settings.max_length, models.context(name)))
+    rows, aside = split(rows, settings)
+    counts = {**counts, "trained": len(rows), "validation": len(aside)}
+    plan = steps(rows, settings)
+    model = models.load(name, settings)
+    params = models.trainable(model)
+    optimizer = torch.optim.AdamW(params.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True)
+    start, epoch = _resume(out, key, params, optimizer)
+    log = Log(out / "metrics.jsonl", start, progress)
+    loop = _Loop(model, settings, plan[0].rows)
+    if aside and start == 0:
+        log.write({"step": 0, "validation": loop.measure(aside).tasks})
+    for number, step in enumerate(plan[start:], start + 1):
+        began = time.perf_counter()
+        lr = lr_at(settings, number, len(plan))
+        losses, computed = loop.gradients(step.rows)
+        norm = float(torch.nn.utils.clip_grad_norm_(params.values(), settings.clip or math.inf))
+        _stop_unless_finite(number, losses, norm)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if number == 1 or plan[number - 2].last:
+            epoch = Sums()
+        epoch.add(losses)
+        loss, tokens = Sums(losses).loss(settings.objective), sum(row.targets for row in step.rows)
+        line: dict[str, Any] = {
+            "step": number,
+            "steps": len(plan),
+            "epoch": step.epoch + 1,
+            "loss": loss.total,
+            "tasks": loss.tasks,
+        }
+        line |= {"lr": lr, "norm": norm, "rows": len(step.rows), "tokens": tokens, "computed": computed}
+        line["rate"] = round(tokens / (time.perf_counter() - began), 2)
+        if aside and (step.last or number == len(plan)):
+            line["validation"] = loop.measure(aside).tasks
+        log.write(line)
+        if settings.checkpoint_every and number % settings.checkpoint_every == 0 and number < len(plan):
+            log.sync()
+            checkpoint.save(out, number, state.snapshot(params, optimizer), {"key": key, "epoch": epoch.tasks})
+    models.save(model, tokenizer, out / "model", base)
+    final = epoch.loss(settings.objective)
+    return _finish(
+        out, key, Tuned(out / "model", base, len(plan), final.total, final.tasks, counts, tuple(log.history))
+    )
+
+
+class _Loop:
+    """What computes losses: the model in evaluation mode, but for LoRA's own dropout where it is asked for.
+
+    The base's dropout stays off, so that the loss printed is the formula's and not a noisy relative of it.
+    """
+
+    def __init__(self, model: Any, settings: TuneSettings, sample: Sequence[Rendered]) -> None:
+        self.model, self.settings = model, settings
+        self.model.eval()
+        with models.compute(settings):
+            self.shared = can_share(model, sample, 1e-3 if models.precision(settings) == "fp32" else 0.2)
+
+    def gradients(self, rows: Sequence[Rendered]) -> tuple[list[tuple[Rendered, float]], int]:
+        """Add the gradient of a step's objective to the parameters. Returns (row, s_i) for each row and the tokens computed."""
+        import torch
+
+        objective, tokens = self.settings.objective, sum(row.targets for row in rows)
+        losses: list[tuple[Rendered, float]] = []
+        computed = 0
+        self._dropout(self.settings.dropout > 0)
+        for batch in batches(rows, self.settings.batch_tokens, self.shared):
+            factors = torch.tensor([scale(row, objective, tokens, len(rows)) for row in batch.rows])
+            with models.compute(self.settings):
+                each = token_losses(self.model, batch)
+            (each * factors[torch.from_numpy(batch.owner)].to(each.device)).sum().backward()
+            losses += zip(batch.rows, row_sums(batch, each), strict=True)
+            computed += len(batch.ids)
+        self._dropout(False)
+        return losses, computed
+
+    def measure(self, rows: Sequence[Rendered]) -> Loss:
+        """The objective over the rows, without gradient."""
+        import torch
+
+        sums = Sums()
+        with torch.no_grad(), models.compute(self.settings):
+            for batch in batches(rows, self.settings.batch_tokens, self.shared):
+                sums.add(zip(batch.rows, row_sums(batch, token_losses(self.model, batch)), strict=True))
+        return sums.loss(self.settings.objective)
+
+    def _dropout(self, on: bool) -> None:
+        for name, module in self.model.named_modules():
+            if name.endswith("lora_dropout"):
+                module.train(on)
+
+
+def _stop_unless_finite(number: int, losses: Sequence[tuple[Rendered, float]], norm: float) -> None:
+    bad = [row for row, value in losses if not math.isfinite(value)] or (
+        [] if math.isfinite(norm) else [row for row, _ in losses]
+    )
+    if not bad:
+        return
+    named = ", ".join(f"{row.id} ({row.task})" for row in bad[:5]) + (f" +{len(bad) - 5}" if len(bad) > 5 else "")
+    raise EngineError(
+        say(
+            f"step {number}: the loss or its gradient is not finite for the rows {named}",
+            f"第 {number} 步：以下数据的损失或梯度不是有限值：{named}",
+        ),
+        where="tune",
+        mend=say(
+            "look at these rows, lower lr, or use precision: fp32", "请检查这些数据、调小 lr，或使用 precision: fp32"
+        ),
+    )
+
+
+def _resume(out: Path, key: str, params: dict[str, Any], optimizer: Any) -> tuple[int, Sums]:
+    """Go back to the last whole checkpoint of this very run: (its step, the epoch's sums so far). Other runs' files are removed."""
+    found, damaged = checkpoint.load(out, key)
+    for name in damaged:
+        warnings.warn(
+            say(
+                f"the checkpoint {name} is damaged, the one before it is used",
+                f"检查点 {name} 已损坏，改用之前的检查点",
+            ),
+            stacklevel=3,
+        )
+    if found is None:
+        checkpoint.clear(out)
+        return 0, Sums()
+    state.restore(params, optimizer, found.tensors)
+    return found.step, Sums(tasks=found.state["epoch"])
+
+
+def _done(out: Path, key: str) -> Tuned | None:
+    """What an earlier call finished under the same key."""
+    file = out / "done.json"
+    if not file.is_file():
+        return None
+    held = json.loads(file.read_text(encoding="utf-8"))
+    if held.pop("key") != key or not (out / "model").is_dir():
+        file.unlink()
+        return None
+    return Tuned(folder=out / "model", history=tuple(read(out / "metrics.jsonl")), **held)
+
+
+def _finish(out: Path, key: str, tuned: Tuned) -> Tuned:
+    held = {name: value for name, value in asdict(tuned).items() if name not in ("folder", "history")}
+    try:
+        partial = out / ".done.json.partial"
+        partial.write_text(json.dumps({"key": key, **held}, ensure_ascii=False), encoding="utf-8")
+        partial.replace(out / "done.json")
+    except OSError as error:
+        raise boundary(error, where=str(out / "done.json")) from error
+    checkpoint.clear(out)
+    return tuned
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _memory(settings: TuneSettings) -> Iterator[None]:
+    """Out of memory is one line that says what to lower."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            raise
+        raise EngineError(
+            say("out of memory while tuning", "微调时内存不足"),
+            where="tune",
+            mend=say(
+                f"lower batch_tokens (now {settings.batch_tokens}) or max_length (now {settings.max_length}), or use method: lora",
+                f"请调小 batch_tokens（现为 {settings.batch_tokens}）或 max_length（现为 {settings.max_length}），或使用 method: lora",
+            ),
+        ) from error

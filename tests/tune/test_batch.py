@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from zhiling.tune.batch import batches, tree
+from zhiling.tune.loss import can_share, row_sums, token_losses
+from zhiling.tune.render import Rendered
+
+SMALL = st.integers(0, 3)
+ROWS = st.lists(st.lists(SMALL, min_size=2, max_size=12), min_size=1, max_size=10)
+
+
+def made(lists) -> list[Rendered]:
+    return [
+        Rendered(str(k), "t", tuple(ids), (False, *[j % 3 != 1 for j in range(1, len(ids) - 1)], True))
+        for k, ids in enumerate(lists)
+    ]
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def model(request):
+    return AutoModelForCausalLM.from_pretrained(request.getfixturevalue(request.param)).eval()
+
+
+def alone(model, row: Rendered) -> list[float]:
+    with torch.no_grad():
+        logp = model(torch.tensor([row.ids])).logits[0].double().log_softmax(-1)
+    return [-float(logp[k - 1, row.ids[k]]) for k in range(1, len(row.ids)) if row.trained[k]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(ROWS)
+def test_a_tree_gives_every_row_what_it_gets_alone(model, lists):
+    rows = sorted(made(lists), key=lambda row: row.ids)
+    batch = tree(rows)
+    with torch.no_grad():
+        losses = token_losses(model, batch)
+    for number, row in enumerate(batch.rows):
+        own = losses[torch.from_numpy(batch.owner == number)].tolist()
+        assert own == pytest.approx(alone(model, row), rel=1e-4, abs=1e-5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(ROWS, st.integers(1, 40), st.booleans())
+def test_no_row_is_lost_and_no_prefix_computed_twice(lists, limit, shared):
+    rows = made(lists)
+    out = list(batches(rows, limit, shared))
+    assert sorted(row.id for batch in out for row in batch.rows) == sorted(row.id for row in rows)
+    assert sum(len(batch.target) for batch in out) == sum(row.targets for row in rows)
+    for batch in out:
+        prefixes = {row.ids[:k] for row in batch.rows for k in range(1, len(row.ids))}
+        assert len(batch.ids) == len(prefixes)
+        assert len(batch.rows) == 1 or (shared and len(batch.ids) <= limit)
+        for node in range(len(batch.ids)):
+            assert batch.allowed is None or batch.allowed[node].sum() == batch.positions[node] + 1
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_batch_size_changes_no_loss(model, shared):
+    rows = made([[1, 2, 3, 1, 2], [1, 2, 3, 2], [1, 2, 3, 2], [0, 1], [3, 3, 3, 3, 3, 3]])
+    for limit in (1, 7, 1000):
+        with torch.no_grad():
+            sums = {
+                row.id: s
+                for b in batches(rows, limit, shared)
+                for row, s in zip(b.rows, row_sums(b, token_losses(model, b)), strict=True)
+            }
+        assert sums == {row.id: pytest.approx(sum(alone(model, row)), rel=1e-5) for row in rows}
+
+
+def test_a_model_that_ignores_the_mask_is_found_out(model):
+    rows = made([[1, 2, 3, 1], [1, 2, 0, 3, 2]])
+    assert can_share(model, rows, 1e-3)
+    forward = model.forward
+    model.forward = lambda *args, attention_mask=None, **kwargs: forward(*args, **kwargs)
+    try:
+        assert not can_share(model, rows, 1e-3)
+    finally:
+        model.forward = forward
+
+
+def test_a_window_shorter_than_a_row_rules_the_tree_out(model):
+    model.config.sliding_window = 3
+    try:
+        assert not can_share(model, made([[1, 2, 3, 1], [1, 2]]), 1e-3)
+    finally:
+        del model.config.sliding_window
