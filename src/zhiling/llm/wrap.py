@@ -1,0 +1,317 @@
+"""A provider made fit for work: cached, limited, budgeted, retried, traced. The only thing the other rooms ever ask."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from zhiling.errors import EngineError, ProviderError, say
+from zhiling.llm import words
+from zhiling.llm.base import Provider, Scoring, lacks, require
+from zhiling.llm.base import label as short
+from zhiling.llm.budget import Budget, Hold, Spent
+from zhiling.llm.cache import ReplyCache
+from zhiling.llm.limit import Breaker, Lanes
+from zhiling.llm.price import Price, find, prompt_tokens
+from zhiling.llm.trace import Trace
+from zhiling.types import Reply, Request
+
+STOPPING = frozenset({"auth", "model", "quota", "budget"})
+"""Errors that every further call would meet again: the Model stops at the first."""
+_endpoint = frozenset({"network", "server", "timeout", "protocol", "rate"})
+BACKOFF, LONGEST_BACKOFF = 0.5, 60.0
+
+
+class Model:
+    """One model as the rooms see it.
+
+    A request passes the cache, then the lanes (adaptive concurrency, pace), the breaker, the budget, the provider, and its reply goes into
+    the cache before anybody sees it. Equal requests under way are asked once. After an error that would meet every further call
+    (`stopped`: wrong key, unknown model, quota, budget, endpoint gone) only cached replies are served.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        cache: ReplyCache | None = None,
+        *,
+        lanes: int | None = None,
+        budget: Mapping[str, Any] | None = None,
+        trace: Trace | None = None,
+        retries: int = 6,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        price: Price | None = None,
+        notice: Callable[[str], None] | None = None,
+        where: str = "",
+    ) -> None:
+        """`price` None looks it up; `notice` is told when the endpoint is paused (default: the log). Raises RecipeError for a bad budget."""
+        self.provider, self.cache, self.trace, self.retries = provider, cache, trace, retries
+        self.price = price or find(provider.name, provider.model)
+        self.spent = Spent()
+        self.stopped: ProviderError | None = None
+        self.lanes = min(lanes or provider.lanes, provider.lanes)
+        self._lanes = Lanes(self.lanes, rpm, tpm)
+        self._breaker = Breaker(max(8, self.lanes), notice)
+        self._budget = Budget(budget, self.price, where)
+        self._latency = 0.0
+        self._under_way: dict[str, asyncio.Future[None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"Model({self.provider!r})"
+
+    @property
+    def label(self) -> str:
+        """The model's short name, for reports and lineage."""
+        return short(self.provider.model)
+
+    @property
+    def can(self) -> frozenset[str]:
+        """What the model can do, natively or asked in words."""
+        by_words = {"schema", "choices"} if "chat" in self.provider.can else set()
+        return self.provider.can | by_words
+
+    def capabilities(self, request: Request) -> None:
+        """Raise ProviderError(kind="capability") when the model cannot do what the request asks; without asking it."""
+        require(self.provider, request)
+        words.asked(request, self.provider)
+
+    async def ask(self, request: Request) -> Reply:
+        """The reply, from the cache or the model. Raises ProviderError when there is none, or none of the asked form."""
+        self._enter()
+        require(self.provider, request)
+        sent = words.asked(request, self.provider)
+        key = sent.key(self.provider.model)
+        while (other := self._under_way.get(key)) is not None:
+            await asyncio.wait([other])
+        reply = self.cache.get(key) if self.cache is not None else None
+        if reply is not None:
+            self.spent.cached += 1
+        else:
+            reply = await self._fetch(sent, key)
+        if request.schema is None and not request.choices:
+            return reply
+        try:
+            return words.held(request, reply)
+        except ProviderError:
+            self.spent.failed += 1
+            raise
+
+    async def map(
+        self, requests: Iterable[Request] | AsyncIterable[Request], *, window: int | None = None
+    ) -> AsyncIterator[tuple[int, Reply | ProviderError]]:
+        """(index, reply or error) as they come, not in order. Memory holds at most `window` requests (default: four per lane).
+
+        Requests are taken one by one, so they may be a generator of any length. When the model stops (see `stopped`), calls under way
+        are finished and yielded, then that error is raised; whatever else goes wrong is raised too.
+        """
+        source, taking = _numbered(requests), asyncio.Lock()
+        room = asyncio.Semaphore(max(self.lanes, window or 4 * self.lanes))
+        done: asyncio.Queue[tuple[int, Reply | ProviderError] | None] = asyncio.Queue()
+        workers = [asyncio.ensure_future(self._work(source, taking, room, done)) for _ in range(self.lanes)]
+        running = len(workers)
+        try:
+            while running:
+                pair = await done.get()
+                if pair is None:
+                    running -= 1
+                    continue
+                room.release()
+                yield pair
+        finally:
+            for worker in workers:
+                worker.cancel()
+            ended = await asyncio.gather(*workers, return_exceptions=True)
+        for outcome in ended:
+            if isinstance(outcome, Exception):
+                raise outcome
+        if self.stopped is not None:
+            raise self.stopped
+
+    async def ask_all(self, requests: Iterable[Request]) -> list[Reply | ProviderError]:
+        """All replies in order, an error in the place of each request that has none. Raises when the model stops."""
+        found = [pair async for pair in self.map(requests)]
+        return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+
+    async def score(self, request: Request, continuation: str) -> list[float]:
+        """The log-probability of each token of a given continuation (see the provider). Raises ProviderError where it cannot be had."""
+        self._enter()
+        require(self.provider, request)
+        if "score" not in self.provider.can or not isinstance(self.provider, Scoring):
+            raise lacks(self.provider, "score")
+        await self._lanes.enter(0)
+        try:
+            return await self.provider.score(request, continuation)
+        finally:
+            self._lanes.leave()
+
+    async def close(self) -> None:
+        """Close the provider, the cache and the trace. The Model may be used again, except for its trace."""
+        await self.provider.close()
+        if self.cache is not None:
+            await asyncio.to_thread(self.cache.close)
+        if self.trace is not None:
+            self.trace.close()
+
+    async def __aenter__(self) -> Model:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _enter(self) -> None:
+        """Notice a new event loop: what belonged to the ended one is forgotten."""
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if self._loop is not None and self._loop.is_running():
+            raise EngineError(
+                say("one Model cannot be used from two event loops at once", "同一个 Model 不能同时用于两个事件循环")
+            )
+        self._loop = loop
+        self._under_way.clear()
+        self._lanes.reset()
+        self._breaker.reset()
+        self._budget.reset()
+
+    async def _work(
+        self,
+        source: AsyncIterator[tuple[int, Request]],
+        taking: asyncio.Lock,
+        room: asyncio.Semaphore,
+        done: asyncio.Queue[tuple[int, Reply | ProviderError] | None],
+    ) -> None:
+        try:
+            while self.stopped is None:
+                await room.acquire()
+                try:
+                    async with taking:
+                        index, request = await anext(source)
+                except StopAsyncIteration:
+                    return
+                result: Reply | ProviderError
+                try:
+                    result = await self.ask(request)
+                except ProviderError as error:
+                    if self.stopped is not None and error.kind == self.stopped.kind:
+                        return
+                    result = error
+                done.put_nowait((index, result))
+        finally:
+            done.put_nowait(None)
+
+    async def _fetch(self, request: Request, key: str) -> Reply:
+        """Ask the model, retrying what may pass, and keep the reply."""
+        if self.stopped is not None:
+            raise self.stopped
+        self._under_way[key] = answered = asyncio.get_running_loop().create_future()
+        try:
+            reply = await self._retrying(request, key)
+            if self.cache is not None:
+                await self.cache.put(key, self.provider.model, reply)
+            return reply
+        except ProviderError as error:
+            self.spent.failed += 1
+            if error.kind in STOPPING or error is self._breaker.dead:
+                self.stopped = self.stopped or error
+            raise
+        finally:
+            del self._under_way[key]
+            answered.set_result(None)
+
+    async def _retrying(self, request: Request, key: str) -> Reply:
+        attempt = tries = 0
+        while True:
+            try:
+                return await self._attempt(request, key, attempt)
+            except ProviderError as error:
+                if not error.retryable or self.stopped is not None or error is self._breaker.dead:
+                    raise
+                if not self._breaker.open:  # while it is open, waiting is the breaker's business and costs no tries
+                    tries += 1
+                    if tries > self.retries:
+                        raise
+                    await asyncio.sleep(self._backoff(error, tries))
+                attempt += 1
+                self.spent.retries += 1
+
+    async def _attempt(self, request: Request, key: str, attempt: int) -> Reply:
+        await self._lanes.enter(prompt_tokens(request) + request.max_tokens)
+        probe, hold, settled = False, None, False
+        start = time.perf_counter()
+        try:
+            probe = await self._breaker.ready()
+            hold = await self._budget.reserve(request)
+            start = time.perf_counter()
+            reply = await self.provider.reply(request)
+            reply = self._completed(reply, key)
+            self._budget.settle(hold, reply, billed=True)
+            settled = True
+            self._lanes.answered()
+            self._breaker.answered()
+            self.spent.answered(reply)
+            self._note(key, request, reply, None, time.perf_counter() - start, attempt)
+            return reply
+        except ProviderError as error:
+            if hold is not None:
+                self._failed(error, probe, hold, request)
+                settled = True
+                self._note(key, request, None, error, time.perf_counter() - start, attempt)
+            raise
+        finally:
+            if not settled:  # cancelled, or a fault that is not the provider's
+                self._breaker.abandoned(probe)
+                if hold is not None:
+                    self._budget.settle(hold, None, billed=True)
+            self._lanes.leave()
+
+    def _completed(self, reply: Reply, key: str) -> Reply:
+        """The reply with its key and price, its text as the cache will give it back."""
+        self._latency += 0.1 * (reply.seconds - self._latency)
+        text = reply.text if reply.text.isascii() else reply.text.encode("utf-8", "replace").decode()
+        usd = self.price.usd(reply.usage) if self.price is not None else None
+        return replace(reply, text=text, usd=usd, key=key)
+
+    def _failed(self, error: ProviderError, probe: bool, hold: Hold, request: Request) -> None:
+        unsure = error.kind in ("timeout", "network", "protocol")
+        self.spent.unsure += unsure
+        self._budget.settle(hold, None, billed=unsure)
+        if error.kind == "rate":
+            self._lanes.refused(error.retry_after)
+        if error.kind in _endpoint:
+            self._breaker.failed(error, probe)
+        elif error.kind == "refused":
+            self._breaker.refused(error)
+        if error.kind not in _endpoint:
+            self._breaker.abandoned(probe)
+
+    def _backoff(self, error: ProviderError, tries: int) -> float:
+        """Seconds until the next try: what the endpoint asks; about one call's time after a stray 429; else exponential with jitter."""
+        if error.retry_after is not None:
+            return error.retry_after * random.uniform(1.0, 1.1)
+        stray = error.kind == "rate" and not self._lanes.congested
+        base = min(BACKOFF, max(0.02, self._latency)) if stray else BACKOFF
+        return random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, base * 2.0 ** (tries - 1))
+
+    def _note(
+        self, key: str, request: Request, reply: Reply | None, error: ProviderError | None, seconds: float, attempt: int
+    ) -> None:
+        if self.trace is not None:
+            self.trace.call(key, request, reply, error, seconds, attempt)
+
+
+async def _numbered(requests: Iterable[Request] | AsyncIterable[Request]) -> AsyncIterator[tuple[int, Request]]:
+    index = 0
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield index, request
+            index += 1
+    else:
+        for request in requests:
+            yield index, request
+            index += 1
