@@ -103,8 +103,11 @@ _plugged: list[str] = []
 def _register(sort: Sort, name: str, facts: Mapping[str, Any]) -> Callable[[F], F]:
     def decorate(fn: F) -> F:
         own = {key: p for key, p in inspect.signature(fn).parameters.items() if p.kind is p.KEYWORD_ONLY}
-        wants = frozenset(own) & HANDED
-        settings = {key: p for key, p in own.items() if key not in HANDED}
+        handed = (
+            HANDED if sort != "provider" else frozenset()
+        )  # a provider's `model` is its setting: the name of what it serves
+        wants = frozenset(own) & handed
+        settings = {key: p for key, p in own.items() if key not in handed}
         _table[sort, name] = Plugin(sort, name, fn, dict(facts), wants, settings)
         return fn
 
