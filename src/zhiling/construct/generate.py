@@ -67,7 +67,7 @@ async def generate(
     candidates: int = 12,
     keep: int = 3,
     langs: list[str] | None = None,
-    temperature: float = 0.8,
+    temperature: float = 0.6,
     weights: dict[str, float] = QUALITIES,
     floor: float = 0.3,
     max_tokens: int = 64,

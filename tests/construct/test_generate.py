@@ -1,0 +1,133 @@
+"""Generation: proposed, filtered, judged, the best kept, and every loser says why."""
+
+import asyncio
+
+import pytest
+
+from zhiling.construct import generate as room
+from zhiling.construct.generate import Candidate, generate, judge, requests, tidy, unfit
+from zhiling.errors import RecipeError
+from zhiling.llm import open_model
+from zhiling.types import Demo, Reject, Score, Task, Template
+
+MOOD = Task(
+    "mood", "Decide whether a review is positive or negative.\n判断评论是正面还是负面。", "classification", ("text",), "label",
+    "Answer positive or negative.\n只答一个词。", ("en",), ("positive", "negative"), (Demo("The soup was cold and the waiter rude.", "negative"),),
+)  # fmt: skip
+
+
+def scorers(**values):
+    """Stand-ins that give each instruction the value of the first key it contains, or abstain."""
+
+    def make(name):
+        async def score(rows):
+            out = []
+            for row in rows:
+                found = next((v for key, v in values.items() if key in row.instruction), None)
+                out.append(Score(row.id, name, found, "" if found is not None else "cannot tell"))
+            return out
+
+        return score
+
+    return {name: make(name) for name in ("grammar", "clarity", "relevance")}
+
+
+@pytest.fixture(autouse=True)
+def unit_scores(monkeypatch):
+    monkeypatch.setattr(room, "unit", lambda score: score.value)  # the stand-ins' values are in [0, 1], higher better
+
+
+def go(script, task=MOOD, marks=None, **more):
+    model = open_model({"provider": "fake", "script": script}, cache=None)
+    settings = {"seed": 3, "candidates": 8, "keep": 2, **more}
+    return asyncio.run(generate(task=task, model=model, scorers=scorers(**(marks or {})), **settings))
+
+
+def test_the_best_are_kept_and_losers_keep_their_scores():
+    lines = [
+        "Read the review and judge its tone.",
+        "Weigh the praise against the complaints in the text.",
+        "Bake a cake with three eggs and milk.",
+    ]
+    made = go(lines, marks={"judge": 0.9, "praise": 0.8, "cake": 0.4}, candidates=24)
+    kept = [item for item in made if isinstance(item, Template)]
+    assert [item.instruction.split(".")[0] for item in kept] == [line[:-1] for line in lines[:2]]
+    assert all("positive or negative" in item.instruction for item in kept)  # what the answer looks like is said
+    assert kept[0].maker == "generate:fake" and kept[0].parents and "quality 0.90" in kept[0].why
+    losers = [item for item in made if isinstance(item, Reject) and "cake" in item.text]
+    assert any("quality 0.40, place 3" in item.why and "relevance 0.4" in item.why for item in losers)
+    assert len(made) == 24
+
+
+def test_what_cannot_be_scored_is_not_kept():
+    made = go(["Do the thing that the task asks for."], marks={})
+    assert not [item for item in made if isinstance(item, Template)]
+    assert any("quality -" in item.why for item in made)
+
+
+def test_below_the_floor_nothing_is_kept():
+    made = go(["Do the thing that the task asks for."], marks={"thing": 0.2}, floor=0.3)
+    assert not [item for item in made if isinstance(item, Template)]
+
+
+def test_a_failed_reply_is_failed_not_dropped():
+    model = open_model({"provider": "fake", "fail": {"refused": 1.0}}, cache=None)
+    made = asyncio.run(generate(task=MOOD, model=model, scorers=scorers(), seed=3, candidates=3))
+    assert [item.state for item in made] == ["failed"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("Judge.", "too short"), ("word " * 90, "too long"), ("判断这条评论的情感倾向。", "not in the language"), ("Judge the {text} given.", "unfilled slot"),
+        ("Say that it is negative, please.", "leaks one answer"), ("Translate: The soup was cold and the waiter rude.", "repeats an example"),
+        ("Decide whether the text is positive or negative.", ""),
+    ],
+)  # fmt: skip
+def test_unfit_candidates_say_why(text, why):
+    said = unfit(Candidate(text, "en", "p", "k"), MOOD, [])
+    assert (why in said) if why else said == ""
+
+
+def test_copies_of_an_earlier_candidate_are_unfit():
+    first = Candidate("Decide whether the review is kind or harsh.", "en", "p", "k")
+    again = Candidate("Decide whether the review is kind or harsh!", "en", "p", "k")
+    assert "nearly equal" in unfit(again, MOOD, [first])
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ("Instruction: Judge the tone.\nMore.", "Judge the tone."), ("1. Judge the tone.", "Judge the tone."), ('"Judge the tone."', "Judge the tone."),
+        ("\n\n- Judge it.", "Judge it."), ("指令：判断情感。", "判断情感。"), ("“判断情感。”", "判断情感。"), ("", ""),
+    ],
+)  # fmt: skip
+def test_tidy_takes_the_instruction_alone(reply, text):
+    assert tidy(reply) == text
+
+
+def test_requests_are_repeatable_and_apart():
+    asked = requests(MOOD, "en", 6, 7, 0.6, 64)
+    assert asked == requests(MOOD, "en", 6, 7, 0.6, 64)
+    assert len({request.key("m") for _, request in asked}) == 6 and len({request.seed for _, request in asked}) == 6
+    assert "判断" not in str(asked)  # the English prompts carry the English description
+    chinese = requests(MOOD, "zh", 3, 7, 0.6, 64)
+    assert "Decide whether a review" not in str(chinese) and "判断评论是正面还是负面" in str(chinese)
+
+
+def test_base_models_are_asked_with_a_bare_prompt():
+    for _, request in requests(MOOD, "en", 3, 7, 0.6, 64, chat=False):
+        assert request.prompt is not None and not request.messages
+
+
+def test_a_task_that_says_nothing_cannot_be_asked_about():
+    with pytest.raises(RecipeError, match="nothing to ask a model from"):
+        requests(Task("t"), "en", 3, 7, 0.6, 64)
+
+
+def test_judging_does_not_depend_on_order():
+    pool = [Candidate(text, "en", "p", "k") for text in ("Weigh it well.", "Judge the tone.", "Bake a cake.")]
+    marks = scorers(Weigh=0.5, Judge=0.5, Bake=0.1)
+    one = asyncio.run(judge(pool, MOOD, marks))
+    other = asyncio.run(judge(pool[::-1], MOOD, marks))
+    assert [c.text for c in one] == [c.text for c in other] == ["Judge the tone.", "Weigh it well.", "Bake a cake."]
