@@ -19,3 +19,8 @@ def shared() -> Path:
     if not (folder / "MANIFEST.md").exists():
         pytest.skip("no shared data here: set ZHILING_SHARED to the folder that holds MANIFEST.md")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make chaos` kills more often than the suite does."""
+    parser.addoption("--chaos-kills", type=int, default=20, help="how often test_chaos.py kills a run")
