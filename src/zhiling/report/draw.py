@@ -151,7 +151,7 @@ def lines(series: Sequence[Line], title: str, desc: str, x_name: str, y_name: st
         placed = [(at(x, y), y) for x, y in sorted(one.points)]
         if one.marks or len(placed) == 1:
             body += [svg.dot(x, y, one.colour, f"{one.name}: {value:.3f}", 4) for (x, y), value in placed]
-        else:
+        elif placed:
             path = " ".join(f"{svg.number(x)},{svg.number(y)}" for (x, y), _ in placed)
             tip = f"<title>{escape(one.name)}</title>"
             body.append(f'<polyline class="line s-{one.colour}" points="{path}">{tip}</polyline>')

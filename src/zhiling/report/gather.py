@@ -10,6 +10,7 @@ from typing import Any
 from zhiling.report import rows, scores
 from zhiling.report.rows import PROMPT, Text, place
 from zhiling.store import views
+from zhiling.text import cut
 
 REASONS = 4  # shown per place where rows were lost
 NUMBER = "'[0-9a-f]{12,}|[0-9]+([.,][0-9]+)*'"  # ids and numbers inside reasons: they would make each reason its own
@@ -166,7 +167,7 @@ where rank <= {REASONS} order by state, stage, rank
 def _said(pattern: str, numbers: Sequence[str]) -> str:
     """A reason that many rows share: the numbers that are the same in all of them in their places, "…" for the others."""
     parts = pattern.split(SLOT)
-    return parts[0] + "".join(number + part for number, part in zip(numbers, parts[1:], strict=False))
+    return cut(parts[0] + "".join(number + part for number, part in zip(numbers, parts[1:], strict=False)), rows.REASON)
 
 
 def _losses(db: Any) -> tuple[Loss, ...]:
@@ -175,7 +176,16 @@ def _losses(db: Any) -> tuple[Loss, ...]:
     for state, stage, total, kinds, pattern, numbers, n, id, maker, where, rival, own, other in db.execute(
         LOST
     ).fetchall():
-        reason = Reason(_said(pattern, numbers), n, id, maker, where, rows.as_text(own), rival, rows.as_text(other))
+        reason = Reason(
+            _said(pattern, numbers),
+            n,
+            id,
+            maker,
+            cut(where, rows.REASON),
+            rows.as_text(own),
+            rival,
+            rows.as_text(other),
+        )
         before = losses.get((state, stage))
         losses[state, stage] = Loss(state, stage, int(total), kinds, (*(before.reasons if before else ()), reason))
     said = db.execute("""

@@ -5,11 +5,14 @@ Which rows are shown is decided by their ids, which are hashes: nobody picked th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zhiling.text import cut
+
 MOST = 4000  # characters of a text that the page carries
+REASON = 300  # characters of a reason
 WAYS = ("template", "retrieve", "generate")
 
 
@@ -149,10 +152,14 @@ def samples(db: Any, wanted: int) -> tuple[Sample, ...]:
         from few left join said on said.example = few.id left join came on came.id = few.id
     """).fetchall()
     rows = [
-        Sample(id, way, task, lang, maker, where, as_text(system), as_text(prompt), as_text(output), tuple(map(tuple, said or ())))
+        Sample(id, way, task, lang, maker, where, as_text(system), as_text(prompt), as_text(output), _reasoned(said or ()))
         for id, way, task, lang, maker, where, system, prompt, output, said in found
     ]  # fmt: skip
     return tuple(sorted(rows, key=lambda row: (place(row.way), row.task, row.lang, row.id)))
+
+
+def _reasoned(scores: Iterable[tuple[str, float | None, str]]) -> tuple[tuple[str, float | None, str], ...]:
+    return tuple((scorer, value, cut(why, REASON)) for scorer, value, why in scores)
 
 
 LOST = """maker like 'generate%' and state in ('dropped', 'failed')
@@ -169,7 +176,7 @@ def winners(db: Any, selected: bool) -> tuple[Wording, ...]:
         from templates left join used on parent = id where maker like 'generate%' order by task, lang, id
     """).fetchall()
     return tuple(
-        Wording(task, lang, maker, as_text(said), why, True, made or 0, (kept or 0) if selected else None)
+        Wording(task, lang, maker, as_text(said), cut(why, REASON), True, made or 0, (kept or 0) if selected else None)
         for task, lang, maker, said, why, made, kept in found
     )
 
@@ -182,7 +189,7 @@ def losers(db: Any, most: int = 6) -> tuple[int, tuple[Wording, ...]]:
         qualify row_number() over (partition by task order by id) <= {most} order by task, id
     """).fetchall()
     return count, tuple(
-        Wording(task, "", maker, as_text(said), why, False, None, None) for task, maker, said, why in found
+        Wording(task, "", maker, as_text(said), cut(why, REASON), False, None, None) for task, maker, said, why in found
     )
 
 
@@ -193,4 +200,4 @@ def quarantined(db: Any, most: int = 10) -> tuple[tuple[str, str, Text], ...]:
         order by regexp_replace("where", ':[0-9]+$', ''), try_cast(regexp_extract("where", ':([0-9]+)$', 1) as bigint), why, id
         limit {most}
     """).fetchall()
-    return tuple((where, why, as_text(said)) for where, why, said in found)
+    return tuple((cut(where, REASON), cut(why, REASON), as_text(said)) for where, why, said in found)

@@ -8,7 +8,9 @@ from typing import Any
 from zhiling import registry
 from zhiling.errors import ZhilingError
 from zhiling.report.files import real
+from zhiling.report.rows import REASON
 from zhiling.report.svg import ticks
+from zhiling.text import cut
 
 BINS = 24  # columns of a histogram, about
 FEW = 5  # so many different values are shown one by one
@@ -85,7 +87,7 @@ def _reasons(db: Any) -> dict[str, tuple[tuple[str, int], ...]]:
     """).fetchall()
     out: dict[str, tuple[tuple[str, int], ...]] = {}
     for scorer, why, n in found:
-        out[scorer] = (*out.get(scorer, ()), (why, n))
+        out[scorer] = (*out.get(scorer, ()), (cut(why, REASON), n))
     return out
 
 

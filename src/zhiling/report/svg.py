@@ -38,8 +38,8 @@ def fit(label: str, room: float, size: float = SIZE) -> str:
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round numbers that cover [low, high] in about `count` steps, the first at or below `low`, the last at or above `high`."""
-    if not high > low:
-        high = low + (abs(low) or 1.0)
+    if high - low < 1e-6 * max(1.0, abs(low), abs(high)):
+        high = low + (abs(low) if abs(low) > 1e-6 else 1.0)
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)

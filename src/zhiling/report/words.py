@@ -10,7 +10,6 @@ WORDS: dict[str, tuple[str, str]] = {
     # the page
     "page": ("Run report", "运行报告"),
     "switch": ("Language", "语言"),
-    "theme": ("Light or dark", "浅色或深色"),
     "contents": ("Contents", "目录"),
     "unscored": ("could not be scored", "无法评分"),
     "more": ("{n} characters in all", "全文共 {n} 字"),
@@ -261,7 +260,6 @@ WORDS: dict[str, tuple[str, str]] = {
     # the ledger
     "ledger": ("The ledger", "账目"),
     "ledger.lead": ("Every row that ever entered ends in exactly one state.", "曾经进来的每一行都恰好落在一个状态里。"),
-    "ledger.sum": ("{sum} = {went}", "{sum} = {went}"),
     "ledger.good": ("Balanced: {came} rows in, {went} rows out.", "账目相符：进 {came} 行，出 {went} 行。"),
     "ledger.bad": ("NOT BALANCED: {came} rows in, {went} rows out. This is a fault.", "账目不符：进 {came} 行，出 {went} 行。这是一个缺陷。"),
     "ledger.unsure": ("{went} rows are in the ledger; how many came in is not recorded.", "账目中有 {went} 行；没有记下进来了多少行。"),
