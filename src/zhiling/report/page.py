@@ -118,7 +118,7 @@ def bill(facts: Facts, words: Words) -> dict[str, Any]:
     total = short = figures.money(sum(known))
     if unknown:
         total = words("bill.least", usd=total) if sum(known) else words("bill.unknown")
-        short = f"≥ {short}" if sum(known) else figures.DASH
+        short = f"≥\u00a0{short}" if sum(known) else figures.DASH
     per_row = figures.money(sum(known) / kept) if kept and not unknown else ""
     return {"rows": rows, "total": total, "short": short, "unknown": unknown, "per_row": per_row}
 
