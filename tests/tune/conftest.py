@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from tiny_models import tiny
 
 from zhiling.types import Example
+
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as the tuner does: threads that spin stall each other on a busy machine
 
 
 @pytest.fixture(scope="session")

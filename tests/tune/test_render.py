@@ -12,7 +12,6 @@ from zhiling.tune.render import LeftOut, prepare, render, render_all
 from zhiling.tune.settings import Sees
 from zhiling.types import Example
 
-
 CHAT, BASE = build(True), prepare(build(False))
 ZH = Example("sentiment", "判断这条评论是正面还是负面。", "这家店的面很好吃，下次还来。", "正面", system="你是助手。")
 EN = Example("sentiment", "Is the review positive or negative?", "The soup was cold.", "negative")

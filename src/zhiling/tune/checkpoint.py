@@ -6,10 +6,10 @@ one lists its files' sizes and digests, so that one cut in half is noticed, and 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zhiling.errors import EngineError, boundary, say
+from zhiling.errors import boundary
 
 KEEP = 2
 
@@ -67,41 +67,37 @@ def clear(folder: Path) -> None:
 
 @contextmanager
 def whole(place: Path) -> Iterator[Path]:
-    """A folder to fill that appears at `place` only when it is complete and on the disk, replacing what was there."""
+    """A folder to fill that appears at `place` only when it is complete and on the disk, replacing what was there.
+
+    Raises EngineError when the disk is full.
+    """
+    from safetensors import SafetensorError
+
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         yield partial
-        for file in partial.rglob("*"):
-            _sync(file)
-        _sync(partial)
+        for path in [*partial.rglob("*"), partial]:
+            _sync(path)
         if place.exists():
             shutil.rmtree(place)
         partial.rename(place)
         _sync(place.parent)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise boundary(error, where=str(place)) from error
-    except BaseException:
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        raise boundary(OSError(int(code[1]), str(error)) if code else error, where=str(place)) from error
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def write_tensors(tensors: Mapping[str, Any], file: Path) -> None:
-    """`safetensors.torch.save_file` whose trouble with the disk is an OSError."""
-    from safetensors import SafetensorError
+    """Write tensors from whatever device as one safetensors file."""
     from safetensors.torch import save_file
 
-    try:
-        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, file)
-    except SafetensorError as error:
-        for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            if f"code: {code}," in str(error) or f"os error {code}" in str(error):
-                raise OSError(code, os.strerror(code), str(file)) from error
-        raise EngineError(
-            say(f"could not write the tensors: {error}", f"无法写入张量：{error}"), where=str(file)
-        ) from error
+    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, file)
 
 
 def _places(folder: Path) -> list[Path]:

@@ -13,12 +13,18 @@ from zhiling.tune.checkpoint import whole
 from zhiling.tune.settings import TuneSettings
 
 # The projections of attention and MLP blocks under the names that the common architectures give them.
-PROJECTIONS = frozenset(
-    (
-        "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj gate_up_proj qkv_proj out_proj query_key_value dense "
-        "dense_h_to_4h dense_4h_to_h c_attn c_proj c_fc fc1 fc2 Wqkv"
-    ).split()
-)
+PROJECTIONS = {
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+}  # Llama, Qwen, Gemma, Mistral
+PROJECTIONS |= {"qkv_proj", "gate_up_proj", "out_proj", "fc1", "fc2", "dense"}  # Phi, OPT
+PROJECTIONS |= {"query_key_value", "dense_h_to_4h", "dense_4h_to_h"}  # GPT-NeoX, BLOOM
+PROJECTIONS |= {"c_attn", "c_proj", "c_fc"}  # GPT-2
 
 
 def locate(base: str | Path) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -63,6 +65,10 @@ def tune(
     Raises RecipeError (settings, no such model), DataError (nothing to tune on), EngineError (disk or memory full, or a loss
     that is not finite: the message names the step and the rows).
     """
+    if (
+        "torch" not in sys.modules
+    ):  # OpenMP threads that spin while they wait stall one another where cores are shared: 4-9x slower
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import peft  # noqa: F401
         import torch
