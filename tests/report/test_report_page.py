@@ -284,6 +284,10 @@ def test_a_price_that_is_unknown_is_not_zero(page: Node, made: dict, tmp_path: P
         json.dumps({**facts, "spent": {"strong": SPENT["strong"]}}), encoding="utf-8"
     )
     assert f"Per kept row: ${0.0312 / len(made['kept']):.1e}" in part(written(tmp_path / "b"), "bill").text
+    resumed = {**facts, "reused": 3, "spent": {"strong": {**SPENT["strong"], "unsure": 2}}}
+    (tmp_path / "b" / "run.json").write_text(json.dumps(resumed), encoding="utf-8")
+    said = part(written(tmp_path / "b"), "bill").text  # a part of the bill is no price of a row
+    assert "3 pieces of work" in said and "2 attempts broke off" in said and "Per kept row" not in said
 
 
 def test_the_ledger_balances_or_says_loudly_that_it_does_not(page: Node, made: dict, tmp_path: Path):

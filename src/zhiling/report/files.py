@@ -22,7 +22,7 @@ Point: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What one model did and cost. `usd` None means that no price is known."""
+    """What one model did and cost. `usd` None means that no price is known; `unsure` attempts broke off and may be billed."""
 
     model: str
     calls: int | None
@@ -32,17 +32,22 @@ class Bill:
     usd: float | None
     failed: int | None
     retries: int | None
+    unsure: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """run.json: what the run is called, how it was done, what came in and how it ended."""
+    """run.json: what the run is called, how it was done, what came in and how it ended.
+
+    `reused` pieces of work were finished by earlier executions; the bills are the last execution's.
+    """
 
     name: str
     seed: str
     engine: str
     until: str
     came: int | None
+    reused: int | None
     states: Mapping[str, int]
     tuned: Mapping[str, Any]
     bills: tuple[Bill, ...]
@@ -105,14 +110,15 @@ def run_facts(folder: Path) -> RunFacts:
     bills = tuple(_bill(name, spent) for name, spent in sorted(_mapping(data.get("spent")).items()))
     states = {str(state): n for state, value in _mapping(data.get("states")).items() if (n := whole(value)) is not None}
     said = {key: "" if data.get(key) is None else str(data[key]) for key in ("name", "seed", "engine", "until")}
-    return RunFacts(**said, came=whole(data.get("came")), states=states, tuned=_mapping(data.get("tuned")), bills=bills)
+    counts = {key: whole(data.get(key)) for key in ("came", "reused")}
+    return RunFacts(**said, **counts, states=states, tuned=_mapping(data.get("tuned")), bills=bills)
 
 
 def _bill(name: str, spent: Any) -> Bill:
     found = _mapping(spent)
     counts = {
         key: whole(found.get(key))
-        for key in ("calls", "cached", "prompt_tokens", "completion_tokens", "failed", "retries")
+        for key in ("calls", "cached", "prompt_tokens", "completion_tokens", "failed", "retries", "unsure")
     }
     return Bill(name, usd=real(found.get("usd")), **counts)
 

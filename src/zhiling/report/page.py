@@ -111,7 +111,7 @@ def lead(facts: Facts, words: Words) -> str:
 
 
 def bill(facts: Facts, words: Words) -> dict[str, Any]:
-    """The models' bills with their sum in words; the price of a kept row only where every price is known."""
+    """The models' bills with their sum in words; the price of a kept row only where every price is known and the whole run is billed."""
     rows, kept = facts.run.bills, facts.tables.ledger.get("kept", 0)
     known = [row.usd for row in rows if row.usd is not None]
     unknown = len(rows) - len(known)
@@ -119,8 +119,10 @@ def bill(facts: Facts, words: Words) -> dict[str, Any]:
     if unknown:
         total = words("bill.least", usd=total) if sum(known) else words("bill.unknown")
         short = f"≥\u00a0{short}" if sum(known) else figures.DASH
-    per_row = figures.money(sum(known) / kept) if kept and not unknown else ""
-    return {"rows": rows, "total": total, "short": short, "unknown": unknown, "per_row": per_row}
+    whole = kept and not unknown and not facts.run.reused
+    per_row = figures.money(sum(known) / kept) if whole else ""
+    unsure = sum(row.unsure or 0 for row in rows)
+    return {"rows": rows, "total": total, "short": short, "unknown": unknown, "per_row": per_row, "unsure": unsure}
 
 
 def _total(values: Mapping[str, int | None]) -> int | None:
