@@ -41,7 +41,13 @@ LOSING = [
 ]  # fmt: skip
 SCORERS = ("clarity", "echo", "format", "grammar", "length", "relevance")
 TASKS = ("handbook_qa", "sentiment_en", "sentiment_zh", "translation")
-UNTIL = {"construct": 6, "score": 7, "select": 10, "evaluate": 11}  # how many kinds of rows a run has by then
+UNTIL = {
+    "read": 1,
+    "construct": 6,
+    "score": 7,
+    "select": 10,
+    "evaluate": 11,
+}  # how many kinds of rows a run has by then
 SPENT: dict[str, dict[str, Any]] = {
     "embedded": {"calls": 20, "cached": 0, "prompt_tokens": 2480, "completion_tokens": 512, "usd": 0.0, "failed": 0, "retries": 0},
     "strong": {"calls": 46, "cached": 14, "prompt_tokens": 12400, "completion_tokens": 3920, "usd": 0.0312, "failed": 1, "retries": 3},

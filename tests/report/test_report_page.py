@@ -322,6 +322,8 @@ def test_a_run_that_stopped_early_says_what_is_not_there(tmp_path: Path):
             assert said in part(page, key).text, (until, key)
         assert ("names no scorer" in part(page, "scores").text) == (until == "construct")
         assert not list(part(page, "scores").all("rect", class_="f-kept"))
+    build_folder(tmp_path / "read", until="read")
+    assert written(tmp_path / "read").one("h1").text == "0 rows constructed, not yet selected"
     made = build_folder(tmp_path / "select", until="select")
     assert written(tmp_path / "select").one("h1").text == f"{len(made['kept'])} rows kept, not yet evaluated"
 

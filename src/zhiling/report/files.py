@@ -110,8 +110,8 @@ def run_facts(folder: Path) -> RunFacts:
     bills = tuple(_bill(name, spent) for name, spent in sorted(_mapping(data.get("spent")).items()))
     states = {str(state): n for state, value in _mapping(data.get("states")).items() if (n := whole(value)) is not None}
     said = {key: "" if data.get(key) is None else str(data[key]) for key in ("name", "seed", "engine", "until")}
-    counts = {key: whole(data.get(key)) for key in ("came", "reused")}
-    return RunFacts(**said, **counts, states=states, tuned=_mapping(data.get("tuned")), bills=bills)
+    came, reused, tuned = whole(data.get("came")), whole(data.get("reused")), _mapping(data.get("tuned"))
+    return RunFacts(**said, came=came, reused=reused, states=states, tuned=tuned, bills=bills)
 
 
 def _bill(name: str, spent: Any) -> Bill:

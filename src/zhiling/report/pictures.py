@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from markupsafe import Markup
 
 from zhiling.report import draw
@@ -36,7 +34,7 @@ def flow(tables: Tables, words: Words) -> tuple[Markup, Markup]:
             columns.append(Column(words(f"flow.{field}"), count(sum(known)), bands, unit))
     below = _steps(tables, words)[: len(columns) - 1]
     fills, title = [fill(way) for way in ways], words("flow")
-    desc = words("title.comma").join(f"{column.label} {column.total}" for column in columns)
+    desc = _told(((column.label, column.total) for column in columns), words)
     most = {
         column.unit: max(sum(other.bands) for other in columns if other.unit == column.unit) or 1 for column in columns
     }
@@ -50,6 +48,11 @@ def flow(tables: Tables, words: Words) -> tuple[Markup, Markup]:
     ]
     first = Bar(columns[0].label, [[Part(1.0 if tables.records else 0.0, "f-plain", "")]], columns[0].total)
     return draw.ribbons(columns, fills, below, title, desc), draw.bars([first, *rows], title, desc)
+
+
+def _told(facts: Iterable[tuple[str, str]], words: Words) -> str:
+    """What a picture shows, for those who cannot see it."""
+    return words("title.comma").join(f"{name} {figure}" for name, figure in facts)
 
 
 def _steps(tables: Tables, words: Words) -> list[str]:
@@ -81,10 +84,10 @@ def ways(tables: Tables, words: Words) -> Markup:
         else:
             note = words("ways.note_made", made=made)
         rows.append(Bar(task, tracks, note))
-    return draw.bars(rows, words("ways"), words("ways.lead"), thick=10)
+    return draw.bars(rows, words("ways"), _told(((row.label, row.note) for row in rows), words), thick=10)
 
 
-def _track(parts, words: Words, what: str, kind: str) -> list[Part]:  # type: ignore[no-untyped-def]
+def _track(parts: Iterable[tuple[str, int]], words: Words, what: str, kind: str) -> list[Part]:
     return [
         Part(n, kind + fill(way), words("ways.tip", way=words.name("way", way), n=n, what=words(what)))
         for way, n in parts
@@ -129,7 +132,7 @@ def waterfall(tables: Tables, words: Words) -> Markup:
             Bar(name, [[Part(loss.n, f"f-{loss.state}", f"{name}: {count(loss.n)}")]], f"−{count(loss.n)}", left)
         )
     rows.append(Bar(words("losses.kept"), [[Part(left, "f-kept", "")]], count(left)))
-    return draw.bars(rows, words("losses"), words("losses.lead"), thick=14)
+    return draw.bars(rows, words("losses"), _told(((row.label, row.note) for row in rows), words), thick=14)
 
 
 def colour(index: int) -> str:
@@ -145,7 +148,8 @@ def losses(tuning: Tuning, words: Words) -> Markup:
         for i, curve in enumerate(tuning.curves)
         if curve.validation
     ]
-    return draw.lines(series, words("loss"), words("loss.lead"), words("loss.steps"), words("loss.loss"))
+    ends = ((curve.name, f"{metric(curve.points[0][1])} → {metric(curve.points[-1][1])}") for curve in tuning.curves)
+    return draw.lines(series, words("loss"), _told(ends, words), words("loss.steps"), words("loss.loss"))
 
 
 def _named(results: Results, words: Words) -> list[tuple[str, Result]]:
@@ -160,15 +164,13 @@ def before_after(results: Results, words: Words) -> Markup:
         pairs = ((result.base, "base", words("proof.base")), (result.tuned, "tuned", words("proof.tuned")))
         dots = [(value, kind, f"{name}: {said} {metric(value)}") for value, kind, said in pairs if value is not None]
         rows.append(Whisker(name, dots, note=f"{metric(result.base)} → {metric(result.tuned)}"))
-    return draw.whiskers(rows, words("proof.scores"), words("proof.lead"), words("proof.axis"), span=(0.0, 1.0))
-
-
-VERDICTS: Mapping[str, str] = {"better": "better", "worse": "worse"}
+    desc = _told(((row.label, row.note) for row in rows), words)
+    return draw.whiskers(rows, words("proof.scores"), desc, words("proof.axis"), span=(0.0, 1.0))
 
 
 def verdict(result: Result) -> str:
     """The verdict as a key of the words and a colour class: "better", "worse" or "same" (cannot tell)."""
-    return VERDICTS.get(result.verdict, "same")
+    return result.verdict if result.verdict in ("better", "worse") else "same"
 
 
 def differences(results: Results, words: Words) -> Markup:
