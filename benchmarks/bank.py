@@ -1,0 +1,157 @@
+"""The instruction bank: how well it finds, how fast, and how long it takes to build.
+
+    python benchmarks/bank.py [--quick] [--data DIR] [--json FILE]
+
+* `ni_mrr`, `ni_ndcg10`: a Natural Instructions definition as the query, the other tasks of its category as what should be found.
+* `simclue_accuracy`: the share of SimCLUE rows whose positive title ranks above the hard negative.
+* `crosslingual_hit10`: Chinese news sentences as queries against their English translations.
+* `p95_ms_52k`, `build_s_52k`: searching and building (without embeddings) with Alpaca's 52k instructions.
+Each quality is also shown for keywords alone and for other weights of the vector part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import math
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zhiling.construct import bank as banks
+from zhiling.construct.bank import Bank
+from zhiling.embed import Use
+
+WEIGHTS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="fewer rows")
+    args = parser.parse_args()
+    use = Use()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for measure in (natural_instructions, simclue, crosslingual):
+            rows += measure(args.data, folder / measure.__name__, use, args.quick)
+        rows += speed(args.data, folder / "speed", args.quick)
+    chosen = {row["figure"]: row["value"] for row in rows if row["weight"] in (None, banks.VECTOR_WEIGHT)}
+    for row in rows:
+        weight = "" if row["weight"] is None else f"vector weight {row['weight']}"
+        print(f"{row['figure']:<22} {weight:<18} {row['value']:.4f}")
+    if args.json:
+        report = {
+            "name": "bank",
+            "machine": platform.processor() or platform.machine(),
+            "figures": chosen,
+            "rows": rows,
+        }
+        args.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as source:
+        yield from (json.loads(line) for line in source)
+
+
+def made(folder: Path, texts: dict[str, str], use: Use | None) -> Bank:
+    bank = Bank.create(folder, use)
+    bank.add(({"id": key, "instruction": text, "lang": "x"} for key, text in texts.items()), licence="test")
+    return bank
+
+
+def weighted(figures: dict[str, float], weight: float) -> list[dict[str, Any]]:
+    return [{"figure": name, "weight": weight, "value": value} for name, value in figures.items()]
+
+
+def over_weights(measure: Any) -> list[dict[str, Any]]:
+    usual, out = banks.VECTOR_WEIGHT, []
+    for weight in WEIGHTS:
+        banks.VECTOR_WEIGHT = weight
+        out += weighted(measure(), weight)
+    banks.VECTOR_WEIGHT = usual
+    return out
+
+
+def natural_instructions(data: Path, folder: Path, use: Use, quick: bool) -> list[dict[str, Any]]:
+    tasks = {row["task"]: row["Definition"][0] for row in lines(data / "05_natural_instructions" / "tasks.jsonl.gz")}
+    queries = list(lines(data / "12_retrieval" / "ni_category_retrieval.jsonl"))[: 30 if quick else None]
+    bank = made(folder, tasks, use)
+
+    def measure() -> dict[str, float]:
+        reciprocal, gain = 0.0, 0.0
+        for query in queries:
+            found = [hit.row.id for hit in bank.search(query["query"], len(tasks)) if hit.row.id != query["task"]]
+            good = [name in set(query["relevant"]) for name in found]
+            reciprocal += next((1 / (i + 1) for i, right in enumerate(good) if right), 0.0)
+            ideal = sum(1 / math.log2(i + 2) for i in range(min(10, len(query["relevant"]))))
+            gain += sum(1 / math.log2(i + 2) for i, right in enumerate(good[:10]) if right) / ideal
+        return {"ni_mrr": reciprocal / len(queries), "ni_ndcg10": gain / len(queries)}
+
+    return over_weights(measure)
+
+
+def simclue(data: Path, folder: Path, use: Use, quick: bool) -> list[dict[str, Any]]:
+    rows = list(lines(data / "12_retrieval" / "simclue_rank.jsonl"))[: 200 if quick else None]
+    texts = {text: text for row in rows for text in (row["title"], row["neg_title"])}
+    bank = made(folder, texts, use)
+
+    def measure() -> dict[str, float]:
+        right = 0
+        for row in rows:
+            place = {hit.row.id: i for i, hit in enumerate(bank.search(row["query"], 50))}
+            right += place.get(row["title"], 10_000) < place.get(row["neg_title"], 10_000)
+        return {"simclue_accuracy": right / len(rows)}
+
+    return over_weights(measure)
+
+
+def crosslingual(data: Path, folder: Path, use: Use, quick: bool) -> list[dict[str, Any]]:
+    pairs = list(lines(data / "10_parallel_docs" / "ntrex_en_zh_de_ja_fr.jsonl.gz"))[: 200 if quick else None]
+    bank = made(folder, {str(pair["i"]): pair["en"] for pair in pairs}, use)
+    found = sum(str(pair["i"]) in {hit.row.id for hit in bank.search(pair["zh"], 10)} for pair in pairs)
+    return weighted({"crosslingual_hit10": found / len(pairs)}, banks.VECTOR_WEIGHT)
+
+
+class Random:
+    """Stands in for an embedder where only speed is measured: unit vectors of the usual size."""
+
+    name, dim = "random", 512
+
+    def __call__(self, texts: Any) -> Any:
+        vectors = np.random.default_rng(0).standard_normal((len(texts), self.dim)).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def speed(data: Path, folder: Path, quick: bool) -> list[dict[str, Any]]:
+    rows = list(lines(data / "02_alpaca" / "alpaca_52k_original.jsonl.gz"))[: 5_000 if quick else None]
+    usable = [row for row in rows if row["instruction"].strip()]
+    start = time.perf_counter()
+    Bank.create(folder / "keywords").add(usable, licence="CC BY-NC 4.0")
+    built = time.perf_counter() - start
+    bank = Bank.create(folder / "vectors", Random())
+    bank.add(usable, licence="CC BY-NC 4.0")
+    spent = []
+    for row in usable[:: max(1, len(usable) // 300)]:
+        start = time.perf_counter()
+        bank.search(row["instruction"], 10)
+        spent.append(1000 * (time.perf_counter() - start))
+    figures = {
+        "build_s_52k": built,
+        "p50_ms_52k": float(np.percentile(spent, 50)),
+        "p95_ms_52k": float(np.percentile(spent, 95)),
+    }
+    return [{"figure": name, "weight": None, "value": value} for name, value in figures.items()]
+
+
+if __name__ == "__main__":
+    main()

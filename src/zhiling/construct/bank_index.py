@@ -1,0 +1,149 @@
+"""The bank's keyword index: BM25 (tantivy) over words and CJK character pairs, and over single CJK characters at lower weight.
+
+Real segmentation misses two-character words, so a run of Han characters is indexed as overlapping pairs; single characters make
+one-character queries work and lend overlap where pairs differ. Words are stemmed as English, which leaves other scripts alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from zhiling.text import CJK, bigrams, tokens
+
+FILTERS = ("family", "lang", "licence")
+CHAR_WEIGHT = 0.5
+_cjk = re.compile(f"[{CJK}]")
+_HEAP = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Keywords:
+    """What a keyword search found: {row number: score}, each score a share of the best any row could have, in [0, 1]."""
+
+    scores: Mapping[int, float]
+    terms: Mapping[str, str]
+    """The query's index terms and the words they stand for."""
+
+
+def write_index(folder: Path, rows: Iterable[tuple[int, Mapping[str, str]]]) -> None:
+    """Add (row number, row) pairs to the index in `folder`, which is made when it does not exist; committed when this returns."""
+    import tantivy
+
+    folder.mkdir(parents=True, exist_ok=True)
+    index = tantivy.Index(_schema(), str(folder), reuse=True)
+    _register(index)
+    writer = index.writer(_HEAP, 1)
+    for number, row in rows:
+        words, characters = _indexed(row["instruction"])
+        document = tantivy.Document()
+        document.add_unsigned("number", number)
+        document.add_text("words", words)
+        document.add_text("chars", characters)
+        for name in FILTERS:
+            document.add_text(name, row[name])
+        writer.add_document(document)
+    writer.commit()
+    writer.wait_merging_threads()
+
+
+def open_index(folder: Path) -> Any:
+    """The index in `folder`, for searching."""
+    import tantivy
+
+    index = tantivy.Index.open(str(folder))
+    _register(index)
+    index.reload()
+    return index
+
+
+def search_index(index: Any, query: str, limit: int, where: Mapping[str, str]) -> Keywords:
+    """The rows that share words with the query, best first, at most `limit`, among those where each named field has that value."""
+    from tantivy import Occur, Query
+
+    terms = analyse(query)
+    singles = [token for token in dict.fromkeys(tokens(query)) if _cjk.fullmatch(token)]
+    schema, searcher = index.schema, index.searcher()
+    asked = [(1.0, "words", term) for term in terms if term not in singles]
+    asked += [(CHAR_WEIGHT, "chars", token) for token in singles]
+    total = searcher.num_docs
+    if not asked or not total:
+        return Keywords({}, terms)
+    should = [
+        (Occur.Should, Query.boost_query(Query.term_query(schema, field, term, "freq"), weight))
+        for weight, field, term in asked
+    ]
+    wanted: Any = Query.boolean_query(should)
+    if where:
+        kept = [
+            (Occur.Must, Query.const_score_query(Query.term_query(schema, name, value, "basic"), 0.0))
+            for name, value in where.items()
+        ]
+        wanted = Query.boolean_query([(Occur.Must, wanted), *kept])
+    best = sum(weight * _idf(searcher.doc_freq(field, term), total) for weight, field, term in asked)
+    hits = searcher.search(wanted, limit, count=False).hits
+    numbers = searcher.fast_field_values("number", [address for _, address in hits])
+    return Keywords({int(n): min(1.0, score / best) for n, (score, _) in zip(numbers, hits, strict=True)}, terms)
+
+
+def analyse(text: str, query: bool = True) -> dict[str, str]:
+    """The index terms of a text and the words they stand for; a query's stop words are left out where anything else is left."""
+    words = bigrams(text)
+    kept = [word for word in words if word not in _STOP] if query else words
+    stemmer = _analyser()
+    return {stem: word for word in dict.fromkeys(kept or words) for stem in stemmer.analyze(word)}
+
+
+def _indexed(text: str) -> tuple[str, str]:
+    return " ".join(bigrams(text)), " ".join(token for token in tokens(text) if _cjk.fullmatch(token))
+
+
+def _idf(documents: int, total: int) -> float:
+    return math.log(1 + (total - documents + 0.5) / (documents + 0.5))
+
+
+@cache
+def _analyser() -> Any:
+    import tantivy
+
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
+    return builder.filter(tantivy.Filter.stemmer("english")).build()
+
+
+def _register(index: Any) -> None:
+    import tantivy
+
+    index.register_tokenizer("stemmed", _analyser())
+    index.register_tokenizer("spaced", tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build())
+
+
+@cache
+def _schema() -> Any:
+    import tantivy
+
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("number", fast=True)
+    builder.add_text_field("words", tokenizer_name="stemmed", index_option="freq")
+    builder.add_text_field("chars", tokenizer_name="spaced", index_option="freq")
+    for name in FILTERS:
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    return builder.build()
+
+
+# fmt: off
+_STOP = frozenset([
+    "a", "about", "after", "again", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "because", "been", "before",
+    "being", "below", "between", "both", "but", "by", "can", "could", "did", "do", "does", "during", "each", "few", "following",
+    "for", "from", "further", "given", "has", "have", "he", "her", "here", "his", "how", "i", "if", "in", "into", "is", "it",
+    "its", "just", "may", "me", "more", "most", "must", "my", "need", "no", "nor", "not", "now", "of", "off", "on", "once", "one",
+    "only", "or", "other", "our", "out", "own", "per", "please", "same", "she", "should", "so", "some", "such", "than", "that",
+    "the", "their", "them", "then", "there", "these", "they", "this", "those", "three", "to", "too", "two", "under", "until",
+    "up", "use", "used", "using", "very", "was", "we", "were", "what", "when", "where", "whether", "which", "while", "who", "why",
+    "will", "with", "within", "would", "you", "your",
+])
+# fmt: on
