@@ -173,13 +173,14 @@ def test_whiskers_stand_where_their_numbers_are():
     SIZES,
 )
 def test_ribbons(rows: list[tuple[str, list[float], str]], records: float):
-    columns = [
-        Column("records", "1", [records], "records"),
-        *(Column(label[:12], "7", bands, unit) for label, bands, unit in rows),
-    ]
-    checked(
-        draw.ribbons(columns, ["f-template", "f-retrieve", "f-generate"], [label for label, _, _ in rows], "t", "d")
-    )
+    fills = ["f-template", "f-retrieve", "f-generate"]
+    columns = [Column(label[:12], "7", bands, unit, fills) for label, bands, unit in rows]
+    first = Column("records", "1", [records], "records", ["f-plain"])
+    root = checked(draw.ribbons([first, *columns], [label for label, _, _ in rows], "t", "d"))
+    assert len([node for node in root.iter("rect") if node.attrib["class"] == "f-plain"]) == (records > 0)
+    assert (
+        sum(node.attrib["class"] == "ribbon f-lost" for node in root.iter("path")) == 1
+    )  # from the records to all ways
 
 
 def test_figures_say_what_is_not_known():

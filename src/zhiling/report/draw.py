@@ -58,12 +58,13 @@ class Whisker(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A stage of a flow: heading, total in words, how much each band holds, and the unit that is counted."""
+    """A stage of a flow: heading, total in words, how much each band holds, the unit that is counted, the bands' colour classes."""
 
     label: str
     total: str
     bands: Sequence[float]
     unit: str
+    fills: Sequence[str]
 
 
 def bars(rows: Sequence[Bar], title: str, desc: str, *, thick: int = 12, size: int = NARROW) -> Markup:
@@ -209,10 +210,10 @@ def _interval(row: Whisker, at: Callable[[float], float], y: float) -> list[str]
     return [svg.line(a, y, b, y, kind), svg.line(a, y - 5, a, y + 5, kind), svg.line(b, y - 5, b, y + 5, kind)]
 
 
-def ribbons(columns: Sequence[Column], fills: Sequence[str], below: Sequence[str], title: str, desc: str) -> Markup:
+def ribbons(columns: Sequence[Column], below: Sequence[str], title: str, desc: str) -> Markup:
     """A flow from stage to stage: each band's height is its share of its unit's fullest stage; `below` says what each step did.
 
-    Columns of one unit share a scale. Where two neighbours differ in bands, one neutral ribbon joins their totals.
+    Columns of one unit share a scale. Where two neighbours have other bands, one neutral ribbon joins their totals.
     """
     high, top, post = 150.0, 54.0, 14.0
     most = {one.unit: max(sum(other.bands) for other in columns if other.unit == one.unit) or 1 for one in columns}
@@ -222,8 +223,8 @@ def ribbons(columns: Sequence[Column], fills: Sequence[str], below: Sequence[str
         x = i * gap
         if i + 1 < len(columns):
             there, to = placed[i + 1], x + gap
-            if len(here) == len(there):
-                flows = zip(here, there, fills, strict=False)
+            if column.fills == columns[i + 1].fills:
+                flows = zip(here, there, column.fills, strict=True)
                 body += [svg.ribbon(x + post, a, to, b, fill) for a, b, fill in flows if a[1] > a[0]]
             elif here and there:
                 body.append(svg.ribbon(x + post, (here[0][0], here[-1][1]), to, (there[0][0], there[-1][1]), "f-lost"))
@@ -233,9 +234,8 @@ def ribbons(columns: Sequence[Column], fills: Sequence[str], below: Sequence[str
                     x + (gap + post) / 2, top + high + 26, said, "n", "middle", below[i] if said != below[i] else ""
                 )
             )
-        colours = fills if len(here) == len(fills) else ["f-plain"]
         body += [
-            svg.rect(x, a, post, max(b - a, 1), fill) for (a, b), fill in zip(here, colours, strict=False) if b > a
+            svg.rect(x, a, post, max(b - a, 1), fill) for (a, b), fill in zip(here, column.fills, strict=True) if b > a
         ]
         anchor, edge = ("end", x + post) if i + 1 == len(columns) else ("start", x)
         body += [svg.text(edge, 14, column.label, "n", anchor), svg.text(edge, 40, column.total, "big", anchor)]

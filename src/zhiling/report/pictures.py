@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from markupsafe import Markup
 
 from zhiling.report import draw
@@ -25,29 +27,27 @@ def flow(tables: Tables, words: Words) -> tuple[Markup, Markup]:
     """The run as a flow of rows, for a wide page and as bars for a narrow one."""
     stages = [("templates", "templates"), ("drafts", "rows"), ("unique", "rows"), ("scored", "rows"), ("kept", "rows")]
     ways = list(tables.by_way("drafts"))
-    columns = [Column(words("flow.records"), count(tables.records), [tables.records], "records")]
+    fills = [fill(way) for way in ways]
+    columns = [Column(words("flow.records"), count(tables.records), [tables.records], "records", ["f-plain"])]
     for field, unit in stages:
         found = tables.by_way(field)
         known = [n for n in found.values() if n is not None]
         if known:
             bands = [found.get(way) or 0 for way in ways]
-            columns.append(Column(words(f"flow.{field}"), count(sum(known)), bands, unit))
-    below = _steps(tables, words)[: len(columns) - 1]
-    fills, title = [fill(way) for way in ways], words("flow")
-    desc = _told(((column.label, column.total) for column in columns), words)
-    most = {
-        column.unit: max(sum(other.bands) for other in columns if other.unit == column.unit) or 1 for column in columns
-    }
-    rows = [
-        Bar(
-            column.label,
-            [[Part(n / most[column.unit], one, "") for n, one in zip(column.bands, fills, strict=False)]],
-            column.total,
-        )
-        for column in columns[1:]
-    ]
-    first = Bar(columns[0].label, [[Part(1.0 if tables.records else 0.0, "f-plain", "")]], columns[0].total)
-    return draw.ribbons(columns, fills, below, title, desc), draw.bars([first, *rows], title, desc)
+            columns.append(Column(words(f"flow.{field}"), count(sum(known)), bands, unit, fills))
+    title, desc = words("flow"), _told(((column.label, column.total) for column in columns), words)
+    wide = draw.ribbons(columns, _steps(tables, words)[: len(columns) - 1], title, desc)
+    return wide, draw.bars([_as_bar(column, columns) for column in columns], title, desc)
+
+
+def _as_bar(column: Column, columns: Sequence[Column]) -> Bar:
+    """A stage as a bar, its length a share of its unit's fullest stage."""
+    most = max(sum(other.bands) for other in columns if other.unit == column.unit) or 1
+    return Bar(
+        column.label,
+        [[Part(n / most, one, "") for n, one in zip(column.bands, column.fills, strict=True)]],
+        column.total,
+    )
 
 
 def _told(facts: Iterable[tuple[str, str]], words: Words) -> str:
