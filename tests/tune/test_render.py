@@ -17,6 +17,11 @@ ZH = Example("sentiment", "判断这条评论是正面还是负面。", "这家�
 EN = Example("sentiment", "Is the review positive or negative?", "The soup was cold.", "negative")
 
 
+def expected(words, answer: str) -> str:
+    """What the loss should see: a base model's transcript puts a space before an answer and does not keep white space after it."""
+    return (f" {answer.rstrip()}" if words is BASE else answer) + words.eos_token
+
+
 def seen(row, words, sees=True) -> str:
     return words.decode([i for i, trained in zip(row.ids, row.trained, strict=True) if trained is sees])
 
@@ -25,7 +30,7 @@ def seen(row, words, sees=True) -> str:
 @pytest.mark.parametrize("example", [ZH, EN], ids=["zh", "en"])
 def test_the_loss_sees_the_answer_and_the_end_of_turn_and_nothing_else(words, example):
     row = render(example, words)
-    assert seen(row, words) == example.output + words.eos_token
+    assert seen(row, words) == expected(words, example.output)
     assert seen(row, words, False) == words.apply_chat_template(
         example.messages(answer=False), tokenize=False, add_generation_prompt=True
     )
@@ -40,7 +45,7 @@ def test_the_prompt_is_tokenised_as_it_is_when_the_model_is_asked(words, example
     asked = words(prompt, add_special_tokens=False)["input_ids"]
     assert list(row.ids[: len(asked)]) == asked and not any(row.trained[: len(asked)])
     # the trap this avoids: as one text, this tokenizer merges across the border
-    whole = words(prompt + example.output + words.eos_token, add_special_tokens=False)["input_ids"]
+    whole = words(prompt + expected(words, example.output), add_special_tokens=False)["input_ids"]
     assert whole[: len(asked)] != asked
 
 
@@ -51,7 +56,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="<"), min_size=1
 @given(texts, texts, st.sampled_from([CHAT, BASE]))
 def test_any_text_comes_back_exactly(prompt, answer, words):
     row = render(Example("t", prompt, "", answer), words)
-    assert seen(row, words) == answer + words.eos_token
+    assert seen(row, words) == expected(words, answer)
     assert len(row.ids) == len(row.trained) and not row.trained[0]
 
 

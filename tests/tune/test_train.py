@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from zhiling.errors import DataError, EngineError, RecipeError
+from zhiling.errors import DataError, EngineError, ProviderError, RecipeError
 from zhiling.tune import train
 from zhiling.tune.log import read
 from zhiling.tune.loss import loss_of
@@ -109,7 +110,7 @@ def test_tuning_learns_and_saves_what_others_can_load(llama, tmp_path, rows, met
 def test_full_tuning_of_gpt2_brings_its_chat_template_along(gpt2, tmp_path, rows):
     done = tune(gpt2, rows, tmp_path, replace(QUICK, method="full", epochs=1))
     words = AutoTokenizer.from_pretrained(done.folder)
-    assert "### Response:" in words.apply_chat_template(
+    assert "Assistant:" in words.apply_chat_template(
         rows[0].messages(False), tokenize=False, add_generation_prompt=True
     )
     assert words.pad_token is not None
@@ -204,11 +205,13 @@ def test_a_loss_that_is_not_finite_stops_at_the_step_and_names_the_rows(llama, t
 
 
 def test_wrong_models_are_one_clear_line(tmp_path, rows, llama):
-    with pytest.raises(RecipeError, match="config.json"):
+    with pytest.raises(ProviderError, match="config.json"):
         tune(tmp_path, rows, tmp_path / "out", QUICK)
-    (tmp_path / "config.json").write_text("{}")
+    broken = tmp_path / "broken"
+    shutil.copytree(llama, broken)
+    (broken / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(RecipeError, match="cannot be loaded"):
-        tune(tmp_path, rows, tmp_path / "out", QUICK)
+        tune(broken, rows, tmp_path / "out", QUICK)
     with pytest.raises(RecipeError, match="q_porj") as caught:
         tune(llama, rows, tmp_path / "out", replace(QUICK, targets=("q_porj",)))
     assert "q_proj" in str(caught.value)

@@ -10,9 +10,9 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 CORPUS = [
-    "assistant\n正面", "assistant\n负面", "assistant\npositive", "assistant\nnegative", "### Response:\n正面", "### Response:\npositive", "### Response:\nnegative",
+    "assistant\n正面", "assistant\n负面", "assistant\npositive", "assistant\nnegative", "Assistant: 正面", "Assistant: positive", "Assistant: negative",
     "判断这条评论是正面还是负面。", "Is the review positive or negative?", "这家店的面很好吃，下次还来。", "The soup was cold and the waiter rude.",
-    "谁写了这本书？", "Who wrote the book?", "user\n", "system\n", "### Instruction:\n", "鲁迅", "Jane Austen",
+    "谁写了这本书？", "Who wrote the book?", "user\n", "system\n", "User: ", "鲁迅", "Jane Austen",
 ]  # fmt: skip
 
 

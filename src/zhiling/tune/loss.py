@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from zhiling.tune.batch import Batch, tensors, tree
 from zhiling.tune.render import Rendered
 from zhiling.tune.settings import Objective
@@ -67,7 +69,7 @@ def token_losses(model: Any, batch: Batch) -> Any:
     given = tensors(batch, model.device)
     logits = model(**given).logits[0].float()
     pick, target = torch.from_numpy(batch.pick), torch.from_numpy(batch.target)
-    if len(batch.predict) != len(batch.pick):  # two rows expect something of the same token
+    if not np.array_equal(batch.pick, np.arange(len(batch.predict))):
         logits = logits.index_select(0, pick.to(logits.device))
     return torch.nn.functional.cross_entropy(logits, target.to(logits.device), reduction="none")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from zhiling.errors import RecipeError, say
+from zhiling.llm import embedded, weights
+from zhiling.text import cut
 from zhiling.tune.checkpoint import whole
 from zhiling.tune.settings import TuneSettings
 
@@ -28,43 +29,19 @@ PROJECTIONS |= {"c_attn", "c_proj", "c_fc"}  # GPT-2
 
 
 def locate(base: str | Path) -> str:
-    """The folder or hub name to load: "embedded" is the embedded model's folder. Raises RecipeError for a folder that is no model."""
+    """The folder or hub name to load; "embedded" is the model that zhiling brings along. Raises ProviderError for a folder that is no model."""
     if str(base) == "embedded":
-        from zhiling.llm.embedded import folder
-
-        return str(folder())
+        return str(embedded.folder())
     path = Path(base).expanduser()
     if path.exists() or isinstance(base, Path) or str(base).startswith((".", "/", "~")):
-        if not (path / "config.json").is_file():
-            raise RecipeError(
-                say("this is not a model folder: it holds no config.json", "这不是模型文件夹：其中没有 config.json"),
-                where=str(path),
-                mend=say(
-                    "give the folder of a Hugging Face causal model with safetensors weights, or 'embedded'",
-                    "请给出含 safetensors 权重的 Hugging Face 因果语言模型文件夹，或 'embedded'",
-                ),
-            )
+        weights.check_model(path)
         return str(path)
     return str(base)
 
 
 def fingerprint(name: str) -> str:
-    """What tells one base model from another: names, sizes and the first and last MiB of its files; for a hub name, the name."""
-    folder = Path(name)
-    digest = hashlib.blake2b(digest_size=10)
-    if not folder.is_dir():
-        digest.update(name.encode())
-        return digest.hexdigest()
-    for file in sorted(
-        path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model", ".txt")
-    ):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}:".encode())
-        with file.open("rb") as handle:
-            digest.update(handle.read(1 << 20))
-            handle.seek(max(0, size - (1 << 20)))
-            digest.update(handle.read())
-    return digest.hexdigest()
+    """What tells one base model from another: a folder's content, else the hub name."""
+    return weights.fingerprint(Path(name)) if Path(name).is_dir() else name
 
 
 def device() -> str:
@@ -90,7 +67,7 @@ def context(name: str) -> int:
     """How many tokens the model can hold. Raises RecipeError when there is no such model."""
     from transformers import AutoConfig
 
-    with _quiet(name):
+    with _loading(name):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False).get_text_config()
     return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
 
@@ -99,7 +76,7 @@ def load_tokenizer(name: str) -> Any:
     """The base's tokenizer. Raises RecipeError when there is none."""
     from transformers import AutoTokenizer
 
-    with _quiet(name):
+    with _loading(name):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
 
@@ -109,7 +86,7 @@ def load(name: str, settings: TuneSettings) -> Any:
     from transformers import AutoModelForCausalLM
 
     frozen = settings.method == "lora" and precision(settings) == "bf16"
-    with _quiet(name):
+    with _loading(name):
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.bfloat16 if frozen else torch.float32, use_safetensors=True, trust_remote_code=False
         )
@@ -163,32 +140,16 @@ def save(model: Any, tokenizer: Any, place: Path, base: str) -> None:
         tokenizer.save_pretrained(partial)
 
 
-def _give() -> str:
-    return say(
-        "give the folder of a Hugging Face causal model with its tokenizer and safetensors weights, or 'embedded'",
-        "请给出含分词器与 safetensors 权重的 Hugging Face 因果语言模型文件夹，或 'embedded'",
-    )
-
-
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def _loading(name: str) -> Iterator[None]:
     """No progress bars of others, and one line where the base cannot be loaded."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise RecipeError(
-            say(f"the base model cannot be loaded: {first}", f"无法加载基座模型：{first}"),
-            where=name,
-            mend=say(
-                "give the folder of a Hugging Face causal model with its tokenizer and safetensors weights",
-                "请给出含分词器与 safetensors 权重的 Hugging Face 因果语言模型文件夹",
-            ),
-        ) from error
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+    with embedded.silent():
+        try:
+            yield
+        except (OSError, ValueError, KeyError) as error:
+            said = cut(str(error), 200)
+            raise RecipeError(
+                say(f"the base model cannot be loaded: {said}", f"无法加载基座模型：{said}"),
+                where=name,
+                mend=say("give a folder, a hub name or 'embedded'", "请给出模型文件夹、hub 名称或 'embedded'"),
+            ) from error

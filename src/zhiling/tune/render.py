@@ -15,18 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from zhiling.errors import DataError, RecipeError, say
+from zhiling.llm import plain
 from zhiling.tune.settings import Sees
 from zhiling.types import Example
-
-PLAIN = """{{- bos_token or '' }}
-{%- for message in messages %}
-{%- if message['role'] == 'system' %}{{ message['content'] + '\\n\\n' }}
-{%- elif message['role'] == 'user' %}{{ '### Instruction:\\n' + message['content'] + '\\n\\n' }}
-{%- else %}{{ '### Response:\\n' + message['content'] + (eos_token or '') + '\\n\\n' }}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}"""
-"""The chat template for base models that bring none. It is saved with the tuned model's tokenizer, so inference uses it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +44,9 @@ class LeftOut(Exception):
 
 
 def prepare(tokenizer: Any) -> Any:
-    """Give a tokenizer what base models lack: the plain chat template, and a padding token for whoever decodes in batches."""
+    """Give a tokenizer what base models lack: the models' room's plain transcript, and a padding token to decode in batches."""
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN
+        tokenizer.chat_template = plain.TEMPLATE
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
