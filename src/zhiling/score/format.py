@@ -1,0 +1,176 @@
+"""Rows that are broken whatever they are about: empty, cut off, run together, garbled. One code per kind of defect."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from zhiling.errors import say
+from zhiling.registry import scorer
+from zhiling.text import HAN, blank, cut
+from zhiling.types import Example, Score
+
+END = 400  # characters at the end of an output that tell whether it was cut off
+
+_marker = re.compile(r"<\s*\\?/?\s*no\s?(?:in|out)put[es]?\b|&lt;\s*(?:noinput|nooutput|无输入|无输出)", re.IGNORECASE)
+_nothing_to_say = re.compile(r"\W*(?:none|null|nil|无|暂无|不适用)\W*", re.IGNORECASE)  # these may be an answer
+_label = r"(instruction|input|output|response|指令|输入|输出|回答)"
+_numbered = re.compile(rf"^[^\S\n]*\W{{0,6}}(\d+)\s*[.)、]\s*{_label}\s*[:：]", re.IGNORECASE | re.MULTILINE)
+_speaks_of_labels = re.compile(
+    r"instructions?\b|指令|\binputs?\b|输入|prompts?\b|dialog|对话|conversation", re.IGNORECASE
+)
+_hashed = re.compile(r"^#{2,4}\s*(?:instruction|response|指令|回答)\s*[:：]", re.IGNORECASE | re.MULTILINE)
+_labels = re.compile(rf"^\W{{0,3}}{_label}\s*[:：]", re.IGNORECASE | re.MULTILINE)
+_control = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_mojibake = re.compile(
+    "\ufffd|â€[™œ\x9d\x9c\x99“”˜¦]|Ã[©¨¤¶¼±³¡\xad]|Â[\xa0»«°]|ï¼[Œ\x8cš\x9aŸ\x9f‰ˆ]|ã€[‚\x82\x81]"
+    "|锟斤拷|烫烫烫|屯屯屯|(?:[äåæçèé][\x80-\xbf–—˜™š›œžŸ¡-¿]{2}){2}|(?:Ð[\x80-\xbf°-¿]){3}"
+)
+_entity = re.compile(r"&(?:lt|gt|quot|amp|apos|nbsp|#39|#34|#x27);")
+_markup = re.compile(
+    r"html|xml|xhtml|svg|escap|entit|encod|web ?page|website|jsx|react|url|实体|转义|网页|编码", re.IGNORECASE
+)
+_code = re.compile(
+    r"```|^\s*(?:def|class|import|from|for|if|while|return|#include|SELECT|public|function|var|let|const)\b|[;{}]\s*$|\w\(.*\)\s*:?\s*$|[=|+*/\\<>]",
+    re.MULTILINE | re.IGNORECASE,
+)
+_dangling = re.compile(
+    r"(?:^|\s)(?:the|a|an|of|and|or|to|that|which|is|are|was|were|from|as|into|his|her|its|our|your|their|because|if|when|than|will|can|should"
+    r"|would|by|but|has|have|been|such)$",
+    re.IGNORECASE,
+)
+_zh_dangling = re.compile(
+    rf"(?<=[{HAN}])(?:以及|或者|并且|而且|因为|但是|如果|例如|比如|包括|通过|对于|关于|使得|从而|的一个|等方面的)$"
+)
+_wants_json = re.compile(
+    r"\b(?:in|to|as|into|valid|create|generate|output|return|write|construct|build|produce) (?:an? |the )?(?:valid )?json\b"
+    r"|json ?(?:格式|对象|字符串|数组|形式)",
+    re.IGNORECASE,
+)
+_verse = re.compile(
+    r"\b(?:poem|song|lyrics?|haiku|verse|rap|rhyme|ode|sonnet|limerick|list|words?|sort|reverse|tags?)\b|诗|歌|词|排序|列表|列出|分类",
+    re.IGNORECASE,
+)
+
+
+@scorer("format", low=0, high=1, better="high", langs=("zh", "en"))
+def format(examples: Sequence[Example]) -> Iterator[Score]:
+    """1 where the row is whole, 0 where it has a structural defect; `why` begins with the defect's code.
+
+    Codes: empty_instruction, empty_output, fake_input ("<noinput>", "N/A"), fake_output, merged (several rows run together),
+    truncated, code_fence (unclosed), json (asked for, and broken), mojibake, entities (unescaped HTML), control (characters).
+    """
+    for row in examples:
+        found = [f"{code}: {what.replace(';', ',')}" for code, check in CHECKS.items() if (what := check(row))]
+        yield Score(row.id, "format", float(not found), "; ".join(found))
+
+
+def _fields(row: Example) -> Iterator[str]:
+    yield from (row.instruction, row.input, row.output)
+
+
+def _empty_instruction(row: Example) -> str:
+    return say("the instruction is empty", "指令为空") if blank(row.instruction) else ""
+
+
+def _empty_output(row: Example) -> str:
+    return "" if row.output.strip() else say("the output is empty", "输出为空")
+
+
+def _fake_input(row: Example) -> str:
+    if not row.input.strip():
+        return ""
+    if blank(row.input):
+        return cut(row.input, 40)
+    found = _marker.search(row.input) or _marker.search(row.instruction)
+    return cut(found.string[found.start() :], 40) if found else ""
+
+
+def _fake_output(row: Example) -> str:
+    if row.output.strip() and blank(row.output) and not _nothing_to_say.fullmatch(row.output):
+        return cut(row.output, 40)
+    found = _marker.search(row.output)
+    return cut(found.string[found.start() :], 40) if found else ""
+
+
+def _merged(row: Example) -> str:
+    """A data set's own labels inside the output: "6. Instruction: ... 6. Output:", "### Response:", "指令：... 输出：..."."""
+    if _numbered.search(row.prompt) or _hashed.search(row.prompt):
+        return ""
+    numbered = [(found.group(1), found.group(2).lower()) for found in _numbered.finditer(row.output)]
+    for number, label in numbered:
+        if any(other == number and name != label for other, name in numbered):
+            return f"{number}. {label}"
+    if _speaks_of_labels.search(row.instruction):
+        return ""
+    if found := _hashed.search(row.output):
+        return found.group()
+    labels = {found.group(1).lower() for found in _labels.finditer(row.output)} | {label for _, label in numbered}
+    return ", ".join(sorted(labels)) if len(labels) > 1 and labels & {"instruction", "指令"} else ""
+
+
+def _truncated(row: Example) -> str:
+    """Prose that stops in the middle of a sentence."""
+    line = row.output[-END:].rstrip().rsplit("\n", 1)[-1]
+    if _code.search(line) or _verse.search(row.instruction):
+        return ""
+    latin = len(line.split()) >= 6 and bool(_dangling.search(line) or line.endswith((",", ";", "(", " -")))
+    han = len(line) >= 12 and bool(
+        _zh_dangling.search(line) or (line.endswith(("，", "、", "；", "（")) and re.search(f"[{HAN}]", line))
+    )
+    if not latin and not han:
+        return ""
+    if latin and "," in " ".join(line.split()[-4:-1]):  # the end of an enumeration
+        return ""
+    return "…" + line[-30:]
+
+
+def _code_fence(row: Example) -> str:
+    fences = sum(line.lstrip().startswith("```") for line in row.output.splitlines()) if "```" in row.output else 0
+    return say("a ``` is not closed", "``` 没有闭合") if fences % 2 else ""
+
+
+def _json(row: Example) -> str:
+    """Only an output that is JSON from its first to its last character, for a row that asks for JSON, is held to it."""
+    body = row.output.strip()
+    fenced = re.fullmatch(r"```(?:json)?\s*\n(.*?)\n?```", body, re.DOTALL)
+    body = fenced.group(1).strip() if fenced else body
+    if not _wants_json.search(row.instruction) or body[:1] not in ("{", "["):
+        return ""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return cut(str(error), 60)
+    return ""
+
+
+def _mojibake_(row: Example) -> str:
+    return next((cut(found.group(), 20) for text in _fields(row) if (found := _mojibake.search(text))), "")
+
+
+def _entities(row: Example) -> str:
+    if "&" not in row.prompt + row.output or _markup.search(row.instruction):
+        return ""
+    return next(
+        (found.group() for text in _fields(row) if (found := _entity.search(text)) and not re.search(r"</\w", text)), ""
+    )
+
+
+def _control_(row: Example) -> str:
+    return next((f"U+{ord(found.group()):04X}" for text in _fields(row) if (found := _control.search(text))), "")
+
+
+CHECKS: dict[str, Callable[[Example], str]] = {
+    "empty_instruction": _empty_instruction,
+    "empty_output": _empty_output,
+    "fake_input": _fake_input,
+    "fake_output": _fake_output,
+    "merged": _merged,
+    "truncated": _truncated,
+    "code_fence": _code_fence,
+    "json": _json,
+    "mojibake": _mojibake_,
+    "entities": _entities,
+    "control": _control_,
+}

@@ -1,0 +1,147 @@
+"""Scores that need no model: a pass over the text, right in zh and en alike.
+
+This is also the door to the rules that have files of their own: importing it registers `refusal`, `placeholder` and `format`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+from zhiling import text
+from zhiling.errors import say
+from zhiling.registry import scorer
+from zhiling.score.format import format
+from zhiling.score.placeholder import placeholder
+from zhiling.score.refusal import refusal
+from zhiling.types import Example, Score
+
+__all__ = ["echo", "format", "language", "length", "placeholder", "refusal"]
+
+RUN = {"zh": 14, "ja": 14, "ko": 14}  # tokens in a row that are a repetition and no coincidence: characters ...
+RUN_WORDS = 8  # ... or words
+
+
+@scorer("length", low=0, high=math.inf, better="none", langs=("zh", "en"))
+def length(examples: Sequence[Example]) -> Iterator[Score]:
+    """The output's length in what a reader counts: characters in Chinese, words elsewhere."""
+    for row in examples:
+        yield Score(row.id, "length", float(text.length(row.output)))
+
+
+@scorer("echo", low=0, high=1, better="low", langs=("zh", "en"))
+def echo(examples: Sequence[Example]) -> Iterator[Score]:
+    """Share of the output's tokens that repeat the prompt in long runs: 8 words, or 14 characters in Chinese, and more.
+
+    A short answer taken from the prompt is no echo, unless it is the whole instruction. None for an output without words.
+    """
+    for row in examples:
+        said = text.tokens(row.output)
+        if not said:
+            yield Score(row.id, "echo", None, say("the output has no words", "输出没有文字"))
+            continue
+        run = RUN.get(text.lang(row.output), RUN_WORDS)
+        if len(said) < run:
+            yield Score(row.id, "echo", float(len(said) > 2 and said == text.tokens(row.instruction)))
+        else:
+            yield Score(row.id, "echo", round(_repeated(said, text.tokens(row.prompt), run) / len(said), 4))
+
+
+def _repeated(said: Sequence[str], asked: Sequence[str], run: int) -> int:
+    """How many of the tokens said lie in a run of at least `run` tokens that also stands in what was asked."""
+    known = set(zip(*(asked[i:] for i in range(run)), strict=False))
+    end = count = 0
+    for start, gram in enumerate(zip(*(said[i:] for i in range(run)), strict=False)):
+        if gram in known:
+            count += start + run - max(start, end)
+            end = start + run
+    return count
+
+
+SHARE = 0.15  # of the tokens: from here on a script belongs to the text, below it is a name or two
+
+_named = {
+    "zh": r"chinese|mandarin|cantonese|中文|汉语|华语|普通话|国语|简体|繁体|文言文|白话文|粤语",
+    "ja": r"japanese|日语|日文",
+    "ko": r"korean|韩语|韩文|朝鲜语",
+    "ru": r"russian|ukrainian|bulgarian|serbian|俄语|俄文|乌克兰语",
+    "ar": r"arabic|persian|farsi|urdu|阿拉伯语|波斯语",
+    "latin": r"english|french|german|spanish|italian|portuguese|dutch|latin|swedish|polish|turkish|vietnamese|indonesian|malay|swahili"
+    r"|finnish|danish|norwegian|czech|hungarian|romanian|esperanto|pinyin|romaji|英语|英文|法语|法文|德语|德文|西班牙语|意大利语|葡萄牙语"
+    r"|荷兰语|拉丁语|瑞典语|波兰语|土耳其语|越南语|印尼语|拼音",
+    "": r"hindi|greek|hebrew|thai|bengali|tamil|sanskrit|印地语|希腊语|希伯来语|泰语|梵语",
+}
+_languages = {script: re.compile(names, re.IGNORECASE) for script, names in _named.items()}
+# Asking for one of these, a row may rightly be answered in another script.
+_elsewhere = re.compile(
+    r"translat|interpret|language|foreign|word for|loan ?word|transliterat|code|program|function|script|sql|query|regex|regular expression|html"
+    r"|css|json|xml|python|java|c\+\+|formula|equation|emoji|morse|binary|hexadecimal|encrypt|decrypt|cipher|acronym|abbreviat|hashtag|url|address"
+    r"|翻译|译成|译为|外语|外文|语言|代码|程序|函数|脚本|正则|公式|方程|表情|密码|加密|缩写|网址|网站|命令|算法|查询|循环|数组|字典|化学式|符号|随机",
+    re.IGNORECASE,
+)
+_code = re.compile(
+    r"```|!\[|^\s*(?:def|class|for|while|if|import|from|select|create|insert|update|public|function|var|let|const|#include)\b|[;{}]\s*$|\w\(.*\)\s*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_into = re.compile(
+    r"\b(?:translat\w*|render\w*|put|convert\w*|rewrite|say|write|answer|respond|reply|explain|summari[sz]e|describe)\b[^.!?\n]{0,120}?"
+    r"\b(?:in|into|to) (?:simplified |traditional |modern |classical |standard |plain |the )?([A-Za-z]+)(?: language)?"
+    r"(?=\s*(?:$|[.,:;!?\"'“”()\n-]|(?:and|or|for|with|using|then)\b))"
+    r"|(?:翻译|译|翻|转换|改写|转写|写)(?:成|为|到|至)\s*(?:简体|繁体|现代)?([\u4e00-\u9fff]{1,6})"
+    r"|(?:用|使用)([\u4e00-\u9fff]{1,4}(?:语|文|话))(?=回答|写|说|编|描述|总结|概括|表达|解释|介绍|创作|翻译|复述|来|给|[，。：:,\s]|$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+@scorer("language", low=0, high=1, better="high", langs=("zh", "en"))
+def language(examples: Sequence[Example]) -> Iterator[Score]:
+    """1 where the output is in a language that the row asks for, 0 where it is not, told apart by script.
+
+    Asked for is the language that the instruction names ("translate into French", 用中文回答), else any that the instruction
+    or the input is written in. None where that cannot be decided: no letters, code, a short label or name in another script, a
+    translation that does not say into what, scripts that `text.lang` does not know.
+    """
+    for row in examples:
+        value, why = _speaks(row)
+        yield Score(row.id, "language", value, why)
+
+
+def _speaks(row: Example) -> tuple[float | None, str]:
+    said = _scripts(row.output)
+    asked = _target(row.instruction)
+    wanted = {asked} if asked is not None else _scripts(row.instruction) | _scripts(row.input)
+    if not said:
+        return None, say("the output has no letters that tell a language", "输出中没有可判断语言的文字")
+    if not wanted or "" in wanted:
+        return None, say("what language is asked for cannot be told", "无法判断要求的是哪种语言")
+    if said & wanted:
+        return 1.0, ""
+    if asked is None and (
+        _elsewhere.search(row.instruction) or any(p.search(row.instruction) for p in _languages.values())
+    ):
+        return None, say("another language, or code, may be what it asks for", "所要求的可能是其他语言或代码")
+    if text.length(row.output) < 8 or _code.search(row.output) or said | wanted == {"zh", "ja"}:
+        return None, say("a short answer or code may be in another script", "简短答案或代码可以使用其他文字")
+    spoken, other = "/".join(sorted(said)), "/".join(sorted(wanted))
+    return 0.0, say(f"the output is {spoken}, asked for is {other}", f"输出为 {spoken}，要求的是 {other}")
+
+
+def _scripts(passage: str) -> set[str]:
+    """The languages, by script, that a share of the text is written in: Chinese prose full of Latin names is Chinese too."""
+    main = text.lang(passage)
+    if main not in ("zh", "latin"):
+        return {main} - {""}
+    pieces = text.tokens(passage)
+    han = sum("\u3400" <= piece[0] <= "\u9fff" for piece in pieces)
+    latin = sum(piece[0].isascii() and piece[0].isalpha() for piece in pieces)
+    return {main} | {name for name, count in (("zh", han), ("latin", latin)) if count >= SHARE * len(pieces)}
+
+
+def _target(instruction: str) -> str | None:
+    """The script of the language that the instruction says to answer in; None where it says none."""
+    target = None
+    for found in _into.finditer(instruction):
+        name = next(filter(None, found.groups()))
+        target = next((script for script, pattern in _languages.items() if pattern.search(name)), target)
+    return target
