@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from zhiling import text
 from zhiling.construct import bank_store as store
-from zhiling.construct.bank_index import FILTERS, analyse, open_index, search_index, write_index
+from zhiling.construct.bank_index import FILTERS, analyse, open_index, rarities, search_index, write_index
 from zhiling.construct.library import LIBRARY
 from zhiling.embed import Embedder
 from zhiling.errors import DataError, RecipeError, say
@@ -181,6 +181,11 @@ class Bank:
             self._hit(number, scores[number], keyword.get(number, 0.0), cosine.get(number), found.terms)
             for number in ranked
         ]
+
+    def rarity(self, said: str) -> dict[str, float]:
+        """The index terms of a text with their inverse document frequency in this bank: what its words say, and how much."""
+        terms = analyse(said)
+        return rarities(self._index, terms) if len(self) else dict.fromkeys(terms, 1.0)
 
     def row(self, number: int) -> Row:
         """The row of that number, counted from 0 in the order of adding."""

@@ -99,6 +99,12 @@ def analyse(text: str, query: bool = True) -> dict[str, str]:
     return {stem: word for word in dict.fromkeys(kept or words) for stem in stemmer.analyze(word)}
 
 
+def rarities(index: Any, terms: Iterable[str]) -> dict[str, float]:
+    """The inverse document frequency of index terms: how much each says about the rows it stands in."""
+    searcher = index.searcher()
+    return {term: _idf(searcher.doc_freq("words", term), searcher.num_docs) for term in terms}
+
+
 def _indexed(text: str) -> tuple[str, str]:
     return " ".join(bigrams(text)), " ".join(token for token in tokens(text) if _cjk.fullmatch(token))
 

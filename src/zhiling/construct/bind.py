@@ -92,11 +92,18 @@ def label_words(task: Task, lang: str) -> list[str]:
     return choices(task, lang, worded)
 
 
+def said_in(prose: str, lang: str) -> str:
+    """The lines of a description that are in the language: a task may describe itself in several, one to a line."""
+    return "\n".join(
+        line for line in prose.splitlines() if line.strip() and (text.lang(line) == "zh") == (lang == "zh")
+    )
+
+
 def _unsayable(phrasing: Phrasing, task: Task) -> bool:
-    """Whether the phrasing lists choices the task does not have, or quotes the task's description in another language than its own."""
+    """Whether the phrasing lists choices the task does not have, or quotes a description that is not there in its language."""
     names = compiled(phrasing.instruction).names
-    foreign = not task.description or (text.lang(task.description) == "zh") != (phrasing.lang == "zh")
-    return ("choices" in names and not task.labels) or ("description" in names and foreign)
+    mute = "description" in names and not said_in(task.description, phrasing.lang)
+    return mute or ("choices" in names and not task.labels)
 
 
 def _bound(definition: Definition, phrasing: Phrasing, task: Task) -> Template:
@@ -104,7 +111,7 @@ def _bound(definition: Definition, phrasing: Phrasing, task: Task) -> Template:
     source, output = (slots.input, slots.output) if slots else default_slots(task, phrasing.lang)
     words = (", " if phrasing.lang != "zh" else "、").join(choices(task, phrasing.lang, definition))
     instruction = phrasing.instruction
-    for name, value in (("choices", words), ("description", task.description)):
+    for name, value in (("choices", words), ("description", said_in(task.description, phrasing.lang))):
         instruction = _slot(name).sub(lambda _, value=value: literal(value), instruction)  # type: ignore[misc]
     name = definition.name(phrasing)
     return Template(

@@ -1,0 +1,341 @@
+"""Adapting a retrieved instruction to a task by rule, and checking that it then speaks of that task and of nothing else.
+
+What is replaced: languages by the task's (`翻译成西班牙语` for a French task becomes 法语), the list of answers by the task's labels,
+slots by the task's fields or by nothing where the input follows anyway. What cannot be replaced must not remain: a foreign language,
+a foreign proper name, a number or a quoted answer the task knows nothing of, an open slot, an answer from the task's demos.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from zhiling.construct.bank import Row
+from zhiling.construct.bind import default_slots, label_words
+from zhiling.construct.languages import Mention, code, language, mentions
+from zhiling.construct.sandbox import literal
+from zhiling.errors import say
+from zhiling.text import cut
+from zhiling.types import Task
+
+TRANSLATING = frozenset({"translation", "subtitles"})
+
+# Slot names, in either language, by the field that they stand for; the first is the customary field name.
+_FIELDS: tuple[tuple[str, ...], ...] = (
+    ("target_lang", "target_language", "目标语言", "语言"),
+    ("source_lang", "source_language", "源语言", "原文语言"),
+    ("text", "sentence", "source", "subtitle", "document", "input", "problem", "premise", "context", "passage", "code"),
+    ("text", "句子", "文本", "原文", "文章", "内容", "字幕", "评论", "段落", "输入"),
+    ("question", "问题", "提问"),
+    ("topic", "主题", "题目", "话题", "subject", "thing", "事物"),
+    ("facts", "points", "要点", "素材"),
+    ("persona", "role", "character", "角色", "人物"),
+    ("schema", "fields", "字段", "表结构"),
+    ("problem", "requirement", "request", "expression", "quantity", "要求", "需求", "算式", "数量", "target", "目标"),
+    ("opening", "开头"),
+    ("form", "诗体", "体裁"),
+)  # fmt: skip
+_LABELS = frozenset({"labels", "categories", "choices", "options", "类别", "标签", "选项", "栏目"})
+_CONTENT = frozenset(name for group in _FIELDS[2:4] for name in group)
+
+_slot = re.compile(r"\{\{?\s*([^{}]{1,40}?)\s*\}?\}")
+_trailing_slot = re.compile(r"\s*[：:]\s*[“\"'《]?\{\{?\s*([^{}]{1,40}?)\s*\}?\}[”\"'》]?\s*[。.？?]?\s*$")
+_target_before = {
+    "zh": re.compile(r"(?:译成|译为|译作|翻成|写成|改成|变成|换成|用|对应的)[^，。；：]{0,8}$"),
+    "en": re.compile(r"\b(?:into|to|in)\s+(?:[a-z]+\s+){0,2}$"),
+}
+_target_after = {
+    "zh": re.compile(r"[^，。；：]{0,2}(?:译文|译本|版本|该?怎么(?:表达|说|讲|写))"),
+    "en": re.compile(r"\s+(?:translation|version|rendering|equivalent)\b"),
+}
+_number = re.compile(
+    r"\d+|[两二三四五六七八九十百千]+(?=[\u4e00-\u9fff])|\b(?:two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|forty|fifty|hundred)\b",
+    re.I,
+)
+_quoted = re.compile(r"[“「《\"]([^”」》\"]{1,30})[”」》\"]")
+_proper = re.compile(r"(?<![.!?:：。！？]\s)(?<!^)(?<![A-Za-z])[A-Z][A-Za-z]+")
+_open_list = re.compile(r"(?:[：:]|归入|归为|归到|划分为|\b(?:into|as|under|from|among|of))\s*$")
+_mark = re.compile("\ue000(\\d+)\ue001")
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """A retrieved instruction made the task's own, as Jinja, with the input and output that go with it.
+
+    `rest` is what it still says in the source's words.
+    """
+
+    instruction: str
+    input: str
+    output: str
+    rest: str
+
+
+class _Draft:
+    """An instruction being adapted: its text, with marks where Jinja will stand, so that nothing replaced is replaced again."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.parts: list[str] = []
+
+    def hold(self, jinja: str) -> str:
+        self.parts.append(jinja)
+        return f"\ue000{len(self.parts) - 1}\ue001"
+
+    def plain(self) -> str:
+        """The text without what the task put in: what is left of the source."""
+        return _mark.sub(" ", self.text)
+
+    def jinja(self) -> str:
+        return "".join(
+            self.parts[int(part)] if i % 2 else literal(part) for i, part in enumerate(_mark.split(self.text))
+        )
+
+
+def adapt(row: Row, task: Task, lang: str) -> Adapted | str:
+    """The row's instruction for the task, or why it cannot serve, in words."""
+    draft = _Draft(row.instruction.strip().translate({0xE000: None, 0xE001: None}))
+    source, output = default_slots(task, lang)
+    for step in (_labels, _languages):
+        why = step(draft, row, task, lang)
+        if why:
+            return why
+    filled, why = _slots(draft, task, lang)
+    why = why or _foreign(draft, task) or _leak(draft, task, lang)
+    if why:
+        return why
+    whole = bool(filled) and filled >= set(_own_inputs(task))
+    return Adapted(draft.jinja(), "" if whole else source, output, draft.plain())
+
+
+def _own_inputs(task: Task) -> list[str]:
+    return [
+        name for name in task.inputs if name not in ("target_lang", "source_lang", "target_language", "source_language")
+    ]
+
+
+def _known(task: Task) -> str:
+    """Everything the task says of itself."""
+    shown = " ".join(part for demo in task.demos for part in demo)
+    return f"{task.name} {task.description} {task.output_format} {shown}".lower()
+
+
+# Labels.
+
+
+def _labels(draft: _Draft, row: Row, task: Task, lang: str) -> str:
+    """Put the task's labels where the source lists its own: the list that holds the answer of its worked example."""
+    for found in reversed(list(_slot.finditer(draft.text))):
+        if found[1].lower() in _LABELS:
+            if not task.labels:
+                return say(
+                    f"the slot {found[0]} asks for labels, and the task has none",
+                    f"占位符 {found[0]} 需要标签，而任务没有",
+                )
+            draft.text = draft.text[: found.start()] + draft.hold(_listed(task, lang)) + draft.text[found.end() :]
+            return ""
+    span = _choice_span(draft.text, row.output.strip(), lang)
+    said = draft.text[slice(*span)] if span else ""
+    if not task.labels:
+        return say(f"it offers fixed answers: {said}", f"它限定了答案：{said}") if span else ""
+    if span is None:
+        return say("it lists no answers that the task's labels could replace", "其中没有可以替换为任务标签的选项")
+    before, after = draft.text[: span[0]], draft.text[span[1] :]
+    if not _open_list.search(before) and not any(word.lower() in said.lower() for word in label_words(task, lang)):
+        return say(f"its question is about other answers: {said}", f"它问的是另一类答案：{said}")
+    draft.text = before + draft.hold(_listed(task, lang, "还是" if "还是" in said else "或")) + after
+    return ""
+
+
+def _listed(task: Task, lang: str, joint: str = "或") -> str:
+    words = [literal(word) for word in label_words(task, lang)]
+    if len(words) < 2:
+        return "".join(words)
+    if lang == "zh":
+        return "、".join(words[:-1]) + joint + words[-1]
+    return ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def _choice_span(text: str, answer: str, lang: str) -> tuple[int, int] | None:
+    """Where the text lists choices among which the worked answer is: `正面还是负面`, `sports, business or technology`."""
+    if not answer or len(answer) > 30:
+        return None
+    item = (
+        r"[“\"']?[^\s，。、；：？?!,.;:“”\"'（）()]{1,10}?[”\"']?"
+        if lang == "zh"
+        else r"(?:an? )?[\"']?[A-Za-z][\w-]*(?: [a-z]\w+)?[\"']?"
+    )
+    joint = r"(?:、|或者?|还是)" if lang == "zh" else r"(?:, (?:or )?| or )"
+    end = r"(?=$|[，。；：？?!,.;:）)\s]|之一|中的|里的|作答)" if lang == "zh" else r"(?=$|[.?!:;)]| given| from| for)"
+    quoted = rf"(?:an? )?[“\"']?{re.escape(answer)}[”\"']?"
+    before = rf"(?:(?:{item}){joint})*"
+    after = rf"(?:{joint}(?:{item}))*"
+    for found in re.finditer(rf"(?P<before>{before})(?P<answer>{quoted})(?P<after>{after}){end}", text, re.I):
+        if found["before"] or found["after"]:
+            return found.start() + _lead(found["before"], lang), found.end()
+    return None
+
+
+def _lead(before: str, lang: str) -> int:
+    """How much of the first item is not yet the item: `情感是` in `情感是正面、`, `Reply` in `Reply entailment, `."""
+    head = re.match(r"[^、或还]*" if lang == "zh" else r"[^,]*?(?=, | or |$)", before)
+    if not head or not before:
+        return 0
+    words = head[0]
+    quote = max(words.rfind(mark) for mark in "“\"'")
+    if quote >= 0:
+        return quote
+    if lang == "zh":
+        verb = re.match(r".*(?:是|为|归入|归为|属于|回答|答|选择|选出|从|在)", words)
+        return len(verb[0]) if verb and verb.end() < len(words) else 0
+    article = re.search(r"\ban? \S+$", words)
+    return article.start() if article else words.rfind(" ") + 1
+
+
+# Languages.
+
+
+def _languages(draft: _Draft, row: Row, task: Task, lang: str) -> str:
+    """Put the task's source and target language where the instruction names others."""
+    if task.family not in TRANSLATING:
+        return ""
+    target, source = _expression(task, lang, "target"), _expression(task, lang, "source")
+    named = False
+    for mention in reversed(_language_mentions(draft.text)):
+        start, end, _ = mention
+        aims = _aims(draft.text, mention, lang)
+        jinja = target if aims else source
+        if aims and not jinja:
+            return say("the task does not say into which language", "任务没有说明目标语言")
+        named = named or aims
+        before, after = draft.text[:start], draft.text[end:]
+        if not jinja:
+            draft.text = re.sub(r"(?:\b[Ff]rom |从)$", "", before) + _nameless(after, lang) + after.lstrip()
+            continue
+        agreed = _article(before, jinja)
+        if agreed is None:
+            return say("its article cannot agree with a language that changes by row", "冠词无法与逐行变化的语言名一致")
+        draft.text = agreed + draft.hold(jinja) + after
+    if not named:
+        return say("it does not name the language to translate into", "它没有指明目标语言")
+    return ""
+
+
+def _language_mentions(text: str) -> list[Mention]:
+    slots = [
+        Mention(f.start(), f.end(), _field(f[1]))
+        for f in _slot.finditer(text)
+        if _field(f[1]) in ("target_lang", "source_lang")
+    ]
+    return sorted([*mentions(text), *slots])
+
+
+def _aims(text: str, mention: Mention, lang: str) -> bool:
+    """Whether the language named is the one to translate into."""
+    if mention.code in ("target_lang", "source_lang"):
+        return mention.code == "target_lang"
+    side = "zh" if lang == "zh" else "en"
+    before, after = text[: mention.start], text[mention.end :]
+    return bool(_target_before[side].search(before) or _target_after[side].match(after))
+
+
+def _expression(task: Task, lang: str, role: str) -> str:
+    """The task's source or target language: a field of its rows, or named in its description; "" when it says neither."""
+    for name in (f"{role}_lang", f"{role}_language"):
+        if name in task.inputs:
+            return f'{{{{ {name} | language("{lang}") }}}}'
+    for text in (task.description, task.output_format, task.name.replace("_", " ")):
+        said = "zh" if re.search("[\u4e00-\u9fff]", text) else "en"
+        for mention in mentions(text):
+            if _aims(text, mention, said) == (role == "target"):
+                return literal(language(mention.code, lang))
+    return ""
+
+
+def _article(before: str, jinja: str) -> str | None:
+    """The text before an English language name with its article made to agree; None where the name is not known beforehand."""
+    found = re.search(r"\b([Aa])n? $", before)
+    if not found:
+        return before
+    if jinja.startswith("{{"):
+        return None
+    return before[: found.start()] + found[1] + ("n " if jinja[0] in "AEIOU" else " ")
+
+
+def _nameless(after: str, lang: str) -> str:
+    """What stands for a source language that the task does not name."""
+    if lang != "zh":
+        return ""
+    return "" if re.match(r"\s*(?:句子|原文|文本|文字|台词|字幕|段落|内容|文章|谚语)", after) else "文本"
+
+
+# Slots.
+
+
+def _field(slot: str) -> str:
+    """The customary field for a slot's name; "" when none is known."""
+    name = slot.strip().lower().replace(" ", "_")
+    return next((group[0] for group in _FIELDS if name in group), "")
+
+
+def _slots(draft: _Draft, task: Task, lang: str) -> tuple[set[str], str]:
+    """Drop a slot at the end, whose data follow as the input; give others the task's field. Returns the fields put in, and why not."""
+    filled: set[str] = set()
+    last = _trailing_slot.search(draft.text)
+    if last and _task_field(last[1], task):
+        stop = "。" if lang == "zh" else "."
+        kept = draft.text[: last.start()].rstrip("，,：: ")
+        draft.text = kept + ("" if kept.endswith(("。", ".", "！", "？")) else stop)
+    for found in reversed(list(_slot.finditer(draft.text))):
+        name = _task_field(found[1], task)
+        if not name:
+            return filled, say(
+                f"the slot {found[0]} has no field in the task", f"占位符 {found[0]} 在任务中没有对应的字段"
+            )
+        filled.add(name)
+        draft.text = draft.text[: found.start()] + draft.hold(f"{{{{ {name} }}}}") + draft.text[found.end() :]
+    return filled, ""
+
+
+def _task_field(slot: str, task: Task) -> str:
+    """The task's field for a slot: of the same name, of the same kind, or, for a slot of plain content, the only input."""
+    name = slot.strip().lower().replace(" ", "_")
+    if name in task.inputs:
+        return name
+    for group in _FIELDS:
+        if name in group:
+            same = [field for field in task.inputs if field in group]
+            if same:
+                return same[0]
+    own = _own_inputs(task)
+    return own[0] if name in _CONTENT and len(own) == 1 else ""
+
+
+# Checks.
+
+
+def _foreign(draft: _Draft, task: Task) -> str:
+    """What is left that speaks of another task."""
+    left, known = draft.plain(), _known(task)
+    for mention in mentions(left):
+        named = left[mention.start : mention.end]
+        if code(named) not in {found.code for found in mentions(known)}:
+            return say(f"it still speaks of {named}", f"仍然提到“{named}”")
+    for pattern in (_number, _quoted, _proper):
+        for found in pattern.finditer(left):
+            said = found[found.lastindex or 0]
+            if said.lower() not in known:
+                return say(
+                    f"it speaks of '{cut(said, 30)}', which the task does not", f"它提到任务中没有的“{cut(said, 30)}”"
+                )
+    return ""
+
+
+def _leak(draft: _Draft, task: Task, lang: str) -> str:
+    """An answer of the task's demos that the instruction would give away."""
+    left = draft.plain()
+    for demo in task.demos:
+        answer = demo.output.strip()
+        if len(answer) > 1 and answer not in (*task.labels, *label_words(task, lang)) and answer in left:
+            return say(f"it gives away the answer '{cut(answer, 30)}'", f"它泄露了答案“{cut(answer, 30)}”")
+    return ""
