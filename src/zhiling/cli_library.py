@@ -167,7 +167,7 @@ def _open(folder: str) -> Any:
     from zhiling.embed import Use
 
     if folder == "seeds":
-        from zhiling.construct.seeds import shipped
+        from zhiling.construct.bank import shipped
 
         return shipped(Use())
     return Bank.open(folder, Use())

@@ -105,12 +105,12 @@ class TuneSpec:
 
 @dataclass(config=STRICT)
 class EvaluateSpec:
-    """How many held-out rows per task are answered by the base and the tuned model, and how the interval is made."""
+    """How many held-out rows per task both models answer (None: all), in at most how many tokens (None: enough for the longest
+    reference, by task), and how sure the interval is."""
 
     rows: int | None = None
-    max_tokens: int = 64
+    max_tokens: int | None = None
     confidence: float = 0.95
-    shots: int = 0
     batch: int = 16
 
 

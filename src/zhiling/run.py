@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -135,7 +135,7 @@ class Run:
     def note(self) -> None:
         """The figures of the run as JSON, for the report, `show` and `diff`."""
         s = self.summary
-        s.spent = {name: dict(model.spent) for name, model in self._models.items()}
+        s.spent = {name: asdict(model.spent) for name, model in self._models.items()}
         states = dict(s.balance.states) if s.balance else {}
         facts = {
             "name": self.recipe.name, "seed": self.recipe.seed, "engine": self.engine.name, "until": self.until, "states": states,

@@ -42,12 +42,12 @@ def read_data(run: Run) -> dict[str, list[Output]]:
     return shards
 
 
-def cut(run: Run, name: str, records: Sequence[Output]) -> int:
-    """The rank (`steps.side`) up to which records are held out: so many of the smallest, or such a share of all."""
-    spec = run.recipe.tasks[name]
+def line(run: Run, name: str, records: Sequence[Output]) -> steps.Line:
+    """Where a task's held-out rows begin: so many of the smallest ranks, or such a share of all."""
+    spec, seed = run.recipe.tasks[name], run.recipe.seed
     if not spec.heldout:
-        return -1
-    ranks = {steps.side(record, run.recipe.seed, spec.group) for record in read(run.folder, records)}
+        return steps.Line(seed, -1, spec.group)
+    ranks = {steps.side(record, seed, spec.group) for record in read(run.folder, records)}
     count = int(spec.heldout) if spec.heldout >= 1 else max(1, round(spec.heldout * len(ranks)))
     if count >= len(ranks):
         what = say(
@@ -55,7 +55,7 @@ def cut(run: Run, name: str, records: Sequence[Output]) -> int:
             f"共 {len(ranks)} 行，要留出 {count} 行：没有剩下可学的",
         )
         raise RecipeError(what, where=f"tasks.{name}.heldout", mend=say("hold out fewer", "请减少留出的行数"))
-    return heapq.nsmallest(count, ranks)[-1]
+    return steps.Line(seed, heapq.nsmallest(count, ranks)[-1], spec.group)
 
 
 def construct(run: Run, records: Mapping[str, Sequence[Output]]) -> tuple[list[Output], list[Output]]:
@@ -64,7 +64,7 @@ def construct(run: Run, records: Mapping[str, Sequence[Output]]) -> tuple[list[O
     Each step first yields templates for a task (`propose`), then these are filled with the task's records. The first step that
     has templates for a task also words its held-out rows.
     """
-    cuts = {name: cut(run, name, outputs) for name, outputs in records.items()}
+    lines = {name: line(run, name, outputs) for name, outputs in records.items()}
     works, worded = list[Work](), set[str]()
     for index, step in enumerate(run.recipe.construct):
         label = f"{index}-{step.kind}"
@@ -72,13 +72,13 @@ def construct(run: Run, records: Mapping[str, Sequence[Output]]) -> tuple[list[O
             templates = propose(run, label, step, name).of("templates")
             if not sum(output.rows for output in templates):
                 continue
-            sides = (False,) if name in worded or cuts[name] < 0 else (False, True)
+            sides = (False,) if name in worded or lines[name].cut < 0 else (False, True)
             worded.add(name)
             for heldout in sides:
                 stage = f"heldout/{name}" if heldout else f"construct/{label}/{name}"
                 args = {
-                    "templates": templates, "task": run.tasks[name], "seed": row_seed(run.recipe.seed, label), "cut": cuts[name],
-                    "per_record": 1 if heldout else step.per_record, "group": run.recipe.tasks[name].group, "heldout": heldout,
+                    "templates": templates, "task": run.tasks[name], "seed": row_seed(run.recipe.seed, label), "line": lines[name],
+                    "per_record": 1 if heldout else step.per_record, "heldout": heldout,
                 }  # fmt: skip
                 works += [Work(stage, f"{i:05d}", {"records": shard, **args}) for i, shard in enumerate(records[name])]
     made = run.shards("steps:fill_shard", "path", works, ("construct", "library"))

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -57,14 +58,34 @@ def _chain(first: Record, rest: Iterable[Record]) -> Iterator[Record]:
     yield from rest
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The line between what is trained on and what is held out: records of a rank (`side`) up to `cut` lie beyond it."""
+
+    seed: int
+    cut: int
+    group: str | None
+
+    def beyond(self, record: Record) -> bool:
+        """Whether the record is held out."""
+        return side(record, self.seed, self.group) <= self.cut
+
+
 def fill_shard(
-    root: str, path: str, records: Output, templates: Sequence[Output], task: Task, seed: int, per_record: int, cut: int, group: str | None,
+    root: str,
+    path: str,
+    records: Output,
+    templates: Sequence[Output],
+    task: Task,
+    seed: int,
+    per_record: int,
+    line: Line,
     heldout: bool,
-) -> Result:  # fmt: skip
-    """One shard of records filled into a step's templates: the held-out side, or the other."""
+) -> Result:
+    """One shard of records filled into a step's templates: the held-out side of the line, or the other."""
     from zhiling.construct.fill import fill
 
-    wanted = (r for r in read(Path(root), [records]) if (side(r, seed, group) <= cut) == heldout)
+    wanted = (record for record in read(Path(root), [records]) if line.beyond(record) == heldout)
     made = fill(wanted, list(read(Path(root), templates)), task=task, seed=seed, per_record=per_record)
     return split(root, path, made, "heldout" if heldout else "drafts")
 
