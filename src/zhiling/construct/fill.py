@@ -15,6 +15,8 @@ from zhiling.types import Example, Record, Reject, Task, Template, row_seed
 __all__ = ["default_slots", "fill"]
 
 _letter = re.compile("[A-Za-z]")
+_han = re.compile("[\u4e00-\u9fff]+")
+_kana = re.compile("[\u3040-\u30ff]")
 _OTHER_SCRIPTS = frozenset({"zh", "ja", "ko", "ru", "ar"})
 
 
@@ -64,8 +66,10 @@ def _lang(record: Record, task: Task) -> str:
     if record.lang:
         return record.lang.lower().replace("_", "-").split("-")[0]
     sample = max((record.fields.get(name, "") for name in task.inputs), key=len, default="")[:120]
-    if sample.isascii():  # the common case, told cheaply
+    if sample.isascii():  # the two common cases, told cheaply and as text.lang would
         return "latin" if _letter.search(sample) else ""
+    if 2 * len("".join(_han.findall(sample))) > len(sample) and not _kana.search(sample):
+        return "zh"
     return text.lang(sample)
 
 
