@@ -1,0 +1,133 @@
+"""Grammatical correctness of the instruction: English by the Harper checker, Chinese by rules that are certain."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from functools import lru_cache
+from typing import Any
+
+from zhiling import text
+from zhiling.errors import lang, say
+from zhiling.registry import scorer
+from zhiling.score.chinese import mistakes
+from zhiling.types import Example, Score
+
+MOST = 5000  # characters of an instruction that are checked
+CLOSE = 0.75
+FOREIGN = 0.35  # share of unknown words from which a Latin text is not taken for English
+
+# How much a lint takes off its sentence. Kinds not named (style, readability, word choice, formatting) are matters of taste.
+WEIGHTS = {
+    "Spelling": 0.5, "Grammar": 0.5, "Agreement": 0.5, "Usage": 0.5, "Repetition": 0.5, "BoundaryError": 0.5, "Miscellaneous": 0.5,
+    "Typo": 0.25, "Capitalization": 0.25, "Punctuation": 0.25,
+}  # fmt: skip
+# Rules that were wrong more often than right on instructions, or speak of taste after all.
+IGNORED = frozenset(
+    {"MassNouns", "DisjointPrefixes", "DiscourseMarkers", "HyphenateNumberDay", "OxfordComma", "CommaFixes"}
+)
+
+# Not the instruction's own words: quotations, code, addresses, tags.
+_foreign = re.compile(
+    r"```.*?(?:```|\Z)|`[^`\n]*`|\"[^\"]{0,600}\"|“[^”]{0,600}”|‘[^’]{0,600}’|(?<!\w)'[^'\n]{2,400}'(?!\w)|https?://\S+|\S+@\S+|#\w+"
+    r"|(?<=:)\s*\n.*|(?:following|sentence|phrase|text|paragraph|passage|below|into \w+)[^.!?:\n]{0,60}:.*",
+    re.DOTALL | re.IGNORECASE,
+)
+_code = re.compile(
+    r"^\s*(?:def|class|import|from \w+ import|public|function|#include|SELECT|var|let|const)\b.*$|[{};]\s*$|=>|\)\s*[:{]\s*$",
+    re.MULTILINE,
+)
+_acronym = re.compile(r"\s+[A-Z0-9_]+\b")  # "a STEM course" or "an STEM course" depends on how it is read out
+_word = re.compile(r"[A-Za-z][A-Za-z'’-]*")
+_british = tuple(
+    (re.compile(pattern), american)
+    for pattern, american in (
+        (r"is(?=e|ed|es|er|ing|ation)", "iz"), (r"ys(?=e|ed|ing)", "yz"), ("our", "or"), ("re$", "er"), ("ll", "l"), ("ogue", "og"),
+        ("ence$", "ense"), ("ae|oe", "e"), ("programme", "program"), ("grey", "gray"),
+    )
+)  # fmt: skip
+_local = threading.local()
+
+
+@scorer("grammar", low=0, high=1, better="high", langs=("zh", "en"), paper="Harper (writewithharper.com)")
+def grammar(examples: Sequence[Example]) -> Iterator[Score]:
+    """1 less the weighted mistakes per sentence of the instruction, at least 0; `why` names them.
+
+    English: spelling, grammar, agreement, repetition and the like count 0.5, capitals and punctuation 0.25; style does not,
+    nor do names, quoted text and British spelling. Chinese: doubled or half-width punctuation, unpaired quotes, 的 for 得 or 地,
+    doubled particles and wrong measure words, where they are certain. None for code and for other languages.
+    """
+    for row in examples:
+        value, why = _grade(row.instruction[:MOST], lang())
+        yield Score(row.id, "grammar", value, why)
+
+
+@lru_cache(maxsize=50_000)
+def _grade(passage: str, _reader: str) -> tuple[float | None, str]:
+    """Value and reason, once per text (and reader's language, in which the reason is written)."""
+    language = text.lang(passage)
+    if not language:
+        return None, say("the instruction has no words", "指令没有文字")
+    if (lines := len(_code.findall(passage))) and 3 * lines >= len(passage.splitlines()):
+        return None, say("the instruction is code", "指令是代码")
+    if language not in ("zh", "latin"):
+        return None, say(f"no checker for this language ({language})", f"没有该语言的检查器（{language}）")
+    found = list(mistakes(passage)) if language == "zh" else _english(passage)
+    if found is None:
+        return None, say("not English: too many unknown words", "不像英语：未知单词过多")
+    value = max(0.0, 1 - sum(weight for weight, _ in found) / max(1, len(text.sentences(passage))))
+    return round(value, 4), "; ".join(what for _, what in found[:5])
+
+
+def _english(passage: str) -> list[tuple[float, str]] | None:
+    """The lints that count, weighted, in the text's order; None where so many words are unknown that it is hardly English."""
+    plain = (
+        passage.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+    )  # the checker takes valid Unicode only
+    aside = [found.span() for found in _foreign.finditer(plain)]
+    found: list[tuple[int, float, str]] = []
+    unknown = 0
+    for rule, lints in _linter().organized_lints(plain, language="plaintext").items():
+        for lint in lints:
+            at = lint.span.start
+            if any(start <= at < end for start, end in aside) or (
+                rule == "AnA" and _acronym.match(plain, lint.span.end)
+            ):
+                continue
+            if rule == "SpellCheck":
+                unknown += 1
+                if not _misspelt(plain, lint):
+                    continue
+            weight = WEIGHTS.get(lint.lint_kind, 0.0)
+            if weight and rule not in IGNORED:
+                found.append((at, weight, f"{lint.lint_kind}: {text.cut(lint.problem_text, 30)}"))
+    words = len(_word.findall(_foreign.sub(" ", plain)))
+    if words >= 4 and unknown > FOREIGN * words:
+        return None
+    return [(weight, what) for _, weight, what in sorted(found)]
+
+
+def _misspelt(passage: str, lint: Any) -> bool:
+    """An unknown word that is a slip of the pen: close to a known one, and no name, abbreviation, compound or British spelling."""
+    word, start, end = lint.problem_text, lint.span.start, lint.span.end
+    before = passage[:start].rstrip()
+    opens = not before or before[-1] in ".!?:\n"
+    if len(word) < 4 or not word.isalpha() or not (word.islower() or (opens and word[1:].islower())):
+        return False
+    if "-" in passage[max(0, start - 1) : start] + passage[end : end + 1]:
+        return False
+    near = [suggestion.replacement_text.lower() for suggestion in lint.suggestions]
+    if any(pattern.sub(american, word.lower()) in near for pattern, american in _british):
+        return False
+    return any(SequenceMatcher(None, word.lower(), other, autojunk=False).ratio() >= CLOSE for other in near)
+
+
+def _linter() -> Any:
+    """One checker per thread: it takes a second to build and must not be shared."""
+    if not hasattr(_local, "linter"):
+        import harper
+
+        _local.linter = harper.Linter()
+    return _local.linter
