@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+from contextvars import ContextVar
+
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from zhiling.tune import attention
+from zhiling.tune.attention import install
 from zhiling.tune.batch import batches, tree
 from zhiling.tune.loss import can_share, row_sums, token_losses
 from zhiling.tune.render import Rendered
@@ -23,7 +28,9 @@ def made(lists) -> list[Rendered]:
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
 def model(request):
-    return AutoModelForCausalLM.from_pretrained(request.getfixturevalue(request.param)).eval()
+    made = AutoModelForCausalLM.from_pretrained(request.getfixturevalue(request.param)).eval()
+    assert install(made)
+    return made
 
 
 def alone(model, row: Rendered) -> list[float]:
@@ -56,8 +63,11 @@ def test_no_row_is_lost_and_no_prefix_computed_twice(lists, limit, shared):
         prefixes = {row.ids[:k] for row in batch.rows for k in range(1, len(row.ids))}
         assert len(batch.ids) == len(prefixes)
         assert len(batch.rows) == 1 or (shared and len(batch.ids) <= limit)
-        for node in range(len(batch.ids)):
-            assert batch.allowed is None or batch.allowed[node].sum() == batch.positions[node] + 1
+        for row, span in zip(batch.rows, batch.spans, strict=True):
+            assert tuple(batch.ids[span.path]) == row.ids[:-1]
+            assert list(batch.positions[span.path]) == list(range(len(row.ids) - 1))
+        own = [node for span in batch.spans for node in span.path[span.shared :]]
+        assert own == list(range(len(batch.ids)))
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -73,15 +83,15 @@ def test_the_batch_size_changes_no_loss(model, shared):
         assert sums == {row.id: pytest.approx(sum(alone(model, row)), rel=1e-5) for row in rows}
 
 
-def test_a_model_that_ignores_the_mask_is_found_out(model):
+def test_a_model_that_cannot_attend_over_trees_is_found_out(model, monkeypatch):
     rows = made([[1, 2, 3, 1], [1, 2, 0, 3, 2]])
     assert can_share(model, rows, 1e-3)
-    forward = model.forward
-    model.forward = lambda *args, attention_mask=None, **kwargs: forward(*args, **kwargs)
-    try:
+    with monkeypatch.context() as patch:  # one that takes the name but not the tree
+        patch.setattr(attention, "_now", ContextVar("other", default=None))
+        patch.setattr("zhiling.tune.loss.over", lambda *_: nullcontext())
         assert not can_share(model, rows, 1e-3)
-    finally:
-        model.forward = forward
+    eager = AutoModelForCausalLM.from_pretrained(model.name_or_path, attn_implementation="eager")
+    assert not install(eager) and not can_share(eager, rows, 1e-3)
 
 
 def test_a_window_shorter_than_a_row_rules_the_tree_out(model):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from zhiling.tune.batch import Batch, tensors, tree
+from zhiling.tune.attention import NAME, over
+from zhiling.tune.batch import Batch, tree
 from zhiling.tune.render import Rendered
 from zhiling.tune.settings import Objective
 
@@ -66,8 +68,15 @@ def token_losses(model: Any, batch: Batch) -> Any:
     """-log p of each target, shape (T,), fp32, with gradient. Logits are made only where a target is predicted."""
     import torch
 
-    given = tensors(batch, model.device)
-    logits = model(**given).logits[0].float()
+    device = model.device
+    with over(batch.spans, device) if len(batch.rows) > 1 else nullcontext():
+        found = model(
+            input_ids=torch.from_numpy(batch.ids)[None].to(device),
+            position_ids=torch.from_numpy(batch.positions)[None].to(device),
+            logits_to_keep=torch.from_numpy(batch.predict).to(device),
+            use_cache=False,
+        )
+    logits = found.logits[0].float()
     pick, target = torch.from_numpy(batch.pick), torch.from_numpy(batch.target)
     if not np.array_equal(batch.pick, np.arange(len(batch.predict))):
         logits = logits.index_select(0, pick.to(logits.device))
@@ -106,17 +115,18 @@ def loss_of(model: Any, rows: Sequence[Rendered], objective: Objective) -> Loss:
 def can_share(model: Any, rows: Sequence[Rendered], tolerance: float) -> bool:
     """Whether the model gives two rows laid out as one tree what it gives them alone: tried on the two shortest, not assumed.
 
-    A model with a sliding window shorter than a row is not tried: the tree's mask would take the window's place.
+    False without trying for a model whose attention is its own, or has a window shorter than a row.
     """
     import torch
 
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    if window and max(len(row.ids) for row in rows) > window:
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    if config._attn_implementation != NAME or (window and max(len(row.ids) for row in rows) > window):
         return False
     pair = sorted(
         sorted({row.id: row for row in rows}.values(), key=lambda row: len(row.ids))[:2], key=lambda row: row.ids
     )
     with torch.no_grad():
         together = token_losses(model, tree(pair))
-        apart = torch.cat([token_losses(model, tree([row], alone=True)) for row in pair])
+        apart = torch.cat([token_losses(model, tree([row])) for row in pair])
     return bool((together - apart).abs().max() <= tolerance)

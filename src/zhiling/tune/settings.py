@@ -50,7 +50,7 @@ class TuneSettings:
     """Stop after that many optimizer steps, even if the epochs are not over."""
     batch_rows: int = 16
     """Rows per optimizer step."""
-    batch_tokens: int = 512
+    batch_tokens: int = 1024
     """Tokens computed at once: bounds the memory, changes nothing else (gradients add up within a step)."""
     max_length: int = 1024
     """Longer rows (in tokens, also those longer than the model's context) are left out and counted, never cut."""

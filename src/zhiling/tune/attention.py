@@ -1,0 +1,77 @@
+"""Attention over rows that share their beginnings: each row's own tokens look at that row's tokens and at nothing else.
+
+Registered with transformers as one more implementation, on top of its own scaled-dot-product attention, and used for models that
+use that one. It costs what the rows would cost alone: no token of one row is ever multiplied with a token of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from zhiling.tune.batch import Span
+
+NAME = "zhiling_tree"
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What tokens start..stop attend to: the tokens `path` in order, under `mask` (None: it is an ordinary causal row)."""
+
+    start: int
+    stop: int
+    path: Any
+    mask: Any
+
+
+_now: ContextVar[tuple[_Look, ...] | None] = ContextVar("tree", default=None)
+
+
+def install(model: Any) -> bool:
+    """Make a loaded model attend over trees where `over` says so. False where its attention cannot be replaced."""
+    from transformers import AttentionInterface
+
+    if model.config._attn_implementation != "sdpa":
+        return False
+    AttentionInterface.register(NAME, _attend)
+    model.set_attn_implementation(NAME)
+    return bool(model.config._attn_implementation == NAME)
+
+
+@contextmanager
+def over(spans: Sequence[Span], device: Any) -> Iterator[None]:
+    """Within it, a forward pass over one sequence of tokens is one over the tree that the spans describe."""
+    import torch
+
+    looks = []
+    for span in spans:
+        fresh = len(span.path) - span.shared
+        if fresh:
+            mask = None
+            if span.shared:
+                mask = torch.ones(1, 1, fresh, len(span.path), dtype=torch.bool, device=device).tril(span.shared)
+            start = int(span.path[span.shared])
+            looks.append(_Look(start, start + fresh, torch.from_numpy(span.path).to(device), mask))
+    token = _now.set(tuple(looks))
+    try:
+        yield
+    finally:
+        _now.reset(token)
+
+
+def _attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **more: Any) -> tuple[Any, None]:
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    looks = _now.get()
+    if looks is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **more)[0], None
+    parts = []
+    for look in looks:
+        own = query[:, :, look.start : look.stop]
+        keys, values = key.index_select(2, look.path), value.index_select(2, look.path)
+        parts.append(sdpa_attention_forward(module, own, keys, values, look.mask, **more)[0])
+    return torch.cat(parts, dim=1), None
