@@ -214,6 +214,8 @@ def _score(row: Example, scorer: str, dice: random.Random, spoil: Spoil) -> Scor
         return Score(row.id, spoil(scorer), None, spoil("grammar is checked in English only"))
     if scorer == "clarity" and dice.random() < 0.02:
         return Score(row.id, spoil(scorer), None, spoil("the model gave no token probabilities"))
+    if scorer == "format" and dice.random() < 0.01:  # what a careless plug-in may give
+        return Score(row.id, spoil(scorer), float("nan"), spoil("divided by nothing"))
     value = {
         "clarity": min(max(dice.gauss(0.62, 0.14), 0), 1), "echo": max(dice.gauss(0.05, 0.08), 0), "format": float(dice.random() < 0.97),
         "grammar": 1 - dice.choice([0, 0, 0, 0.1, 0.2, 0.5]), "length": float(len(row.prompt)),

@@ -15,7 +15,7 @@ from zhiling.report import draw, figures, svg
 from zhiling.report.draw import Bar, Bin, Column, Line, Part, Whisker
 
 LABELS = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff"), max_size=80)
-SIZES = st.floats(0, 1e7)
+SIZES = st.just(0.0) | st.floats(1e-3, 1e7)  # counts and shares
 VALUES = st.floats(-1e6, 1e6)
 
 
@@ -110,6 +110,17 @@ def test_histogram(rows: list[tuple[int, int, str]], aside: int, label: str):
     root = checked(draw.histogram(bins, ends, "t", "d", aside=(aside, label)))
     assert ("∅" in "".join(texts(root))) or not aside
     assert len([rect for rect in root.iter("rect") if rect.attrib["class"] == "f-lost"]) == sum(b.n > 0 for b in bins)
+
+
+def test_columns_are_as_tall_as_their_numbers():
+    root = checked(draw.histogram([Bin("", 40, 10), Bin("", 20, 0)], ["0", "1"], "t", "d", aside=(40, "none")))
+    tall = {
+        rect.attrib["class"]: float(rect.attrib["height"])
+        for rect in root.iter("rect")
+        if rect.attrib["class"] != "f-lost"
+    }
+    lost = [float(rect.attrib["height"]) for rect in root.iter("rect") if rect.attrib["class"] == "f-lost"]
+    assert lost == [110, 55] and tall == {"f-kept": 27.5, "f-track": 110}
 
 
 def test_histogram_without_decisions_has_one_colour():

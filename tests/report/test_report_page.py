@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
+from statistics import median
 
 import pytest
 from page_tree import Node, parse
@@ -150,7 +152,8 @@ def test_the_flow_tells_each_stage(page: Node, made: dict):
 
 def test_scores_are_counted_and_what_has_none_is_said_so(page: Node, made: dict):
     section = part(page, "scores")
-    unscored = Counter(score.scorer for score in made["scores"] if score.value is None)
+    good = [score for score in made["scores"] if score.value is not None and math.isfinite(score.value)]
+    unscored = Counter(score.scorer for score in made["scores"]) - Counter(score.scorer for score in good)
     kept = {row.id for row in made["kept"]}
     for box, name in zip(
         section.one("div", class_="small").parts[0::2], ("clarity", "echo", "format", "grammar"), strict=False
@@ -158,19 +161,19 @@ def test_scores_are_counted_and_what_has_none_is_said_so(page: Node, made: dict)
         assert isinstance(box, Node) and box.one("h3").one("code").text == name
         rows = cells(box)
         counted = [row for row in rows if row[0] != "could not be scored"]
-        own = [score for score in made["scores"] if score.scorer == name and score.value is not None]
+        own = [score for score in good if score.scorer == name]
         assert sum(int(row[1]) for row in counted) == len(own)
         assert sum(int(row[2]) for row in counted) == sum(score.example in kept for score in own)
         assert [row[1] for row in rows if row[0] == "could not be scored"] == (
             [str(unscored[name])] if unscored[name] else []
         )
-        values = sorted(score.value for score in own)
-        middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-        assert f"median {middle:.4g}" in box.text
+        middle, middle_kept = (median(s.value for s in some) for some in (own, [s for s in own if s.example in kept]))
+        assert f"median {middle:.4g}; of kept rows {middle_kept:.4g}" in box.text
     assert (
         f"{unscored['grammar']} rows could not be scored: grammar is checked in English only ({unscored['grammar']})"
         in section.text
     )
+    assert unscored["format"] > 0 and f"divided by nothing ({unscored['format']})" in section.text
     assert f"{unscored['grammar']} 行无法评分：grammar is checked" in part(page, "scores", "zh").text
 
 
