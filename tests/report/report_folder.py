@@ -109,13 +109,11 @@ def add_results(folder: Path, spoil: Spoil = str) -> dict[str, Any]:
     """Write results.json: two tasks better, one worse, one that nobody can tell."""
 
     def result(metric: str, n: int, base: float, tuned: float, low: float, high: float, verdict: str) -> dict[str, Any]:
-        english = {"better": "Tuning made it better.", "worse": "Tuning made it worse."}.get(
-            verdict, "No difference can be told."
-        )
-        chinese = {"better": "微调后更好。", "worse": "微调后更差。"}.get(verdict, "看不出差别。")
+        change = f"{100 * (tuned - base):+.1f} points (95% interval {100 * low:+.1f} … {100 * high:+.1f}, {n} rows)"
+        chinese = {"better": "更好", "worse": "更差"}.get(verdict, "无法判断")
         return {
             "metric": metric and spoil(metric), "n": n, "base": base, "tuned": tuned, "difference": round(tuned - base, 4), "low": low,
-            "high": high, "p": 0.001, "verdict": verdict, "words": {"en": spoil(english), "zh": spoil(chinese)},
+            "high": high, "p": 0.001, "verdict": verdict, "words": {"en": spoil(f"{verdict}: {change}"), "zh": spoil(f"{chinese}：{change}")},
             "failed": 1 if verdict == "worse" else 0,
         }  # fmt: skip
 

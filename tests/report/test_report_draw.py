@@ -203,8 +203,8 @@ def test_figures_say_what_is_not_known():
         figures.gain(-0.25),
         figures.money(12.5),
     )
-    assert known == ("1,234", "12.5%", "0.1235", "0.500", "−0.250", "$12.50")
-    for unknown in (figures.count, figures.score, figures.metric, figures.gain, figures.money):
+    assert known == ("1,234", "12.5%", "0.1235", "50.0", "−25.0", "$12.50")
+    for unknown in (figures.count, figures.score, figures.metric, figures.gain, figures.loss, figures.money):
         assert unknown(None) == "—"
     assert figures.share(None, 8) == figures.share(3, 0) == "—"
     assert [figures.money(usd) for usd in (0.0, 0.0312, 0.00000603)] == ["$0.00", "$0.031", "$6.0e-06"]

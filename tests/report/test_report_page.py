@@ -16,9 +16,12 @@ from page_tree import Node, parse
 from report_folder import LOSING, SPENT, TASKS, add_results, add_tuning, build_folder
 
 from zhiling.errors import DataError, EngineError, RecipeError
-from zhiling.report import build
+from zhiling.evaluate.predict import Prediction
+from zhiling.evaluate.suite import evaluate
+from zhiling.report import build, files
 from zhiling.report.page import SECTIONS
 from zhiling.report.words import LANGS, WORDS
+from zhiling.types import Example, Task
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'`&amp;</svg></details></main>{{ 7*7 }}{% raw %}"
 
@@ -80,7 +83,7 @@ def test_both_languages_have_every_section_once(page: Node):
             main.one("h1").text
             == {
                 "en": "2 of 4 tasks better, 1 worse, 1 cannot tell",
-                "zh": "4 项任务中 2 项变好，1 项变差，1 项看不出差别",
+                "zh": "4 项任务中 2 项更好，1 项更差，1 项无法判断",
             }[lang]
         )
     ids = [node.attrs["id"] for node in page.all() if "id" in node.attrs]
@@ -222,15 +225,15 @@ def test_the_loss_is_a_curve_per_task(page: Node, made: dict):
 def test_before_and_after_are_the_results(page: Node, made: dict):
     section = part(page, "proof")
     rows = {row[0]: row[1:] for row in cells(section)}
-    assert rows["translation"] == ["chrF", "40", "0.171", "0.205", "+0.034", "−0.012 … +0.081", "○ cannot tell"]
+    assert rows["translation"] == ["chrF", "40", "17.1", "20.5", "+3.4", "−1.2 … +8.1", "○ cannot tell"]
     assert rows["handbook_qa"][-1] == "▼ worse" and rows["All tasks"][-1] == "▲ better"
     assert [row[0] for row in cells(section, 1)] == ["English", "Chinese"]
     assert (
         "95% interval" in section.text
-        and "Tuning made it worse." in section.text
+        and "worse: -6.8 points" in section.text
         and "1 row had no answer" in section.text
     )
-    assert "微调后更差。" in part(page, "proof", "zh").text
+    assert "更差：-6.8 points" in part(page, "proof", "zh").text
     answers = {(a["example"], a["model"]): a["value"] for a in made["answers"]}
     ids = {row.id for row in made["heldout"] if row.task == "sentiment_zh"}
     better = sum(answers[id, "tuned"] > answers[id, "base"] for id in ids)
@@ -238,6 +241,26 @@ def test_before_and_after_are_the_results(page: Node, made: dict):
     assert f"{better} better, {worse} worse, {len(ids) - better - worse} equal" in section.text
     charts = list(section.all("svg"))
     assert len(list(charts[0].all("circle"))) == 10 and len(list(charts[1].all("line", class_="whisker"))) == 15
+
+
+def test_what_evaluation_writes_is_what_the_page_reads(tmp_path: Path):
+    rows = [Example("mood", f"Is it good? {i}", "", "yes", lang="en" if i % 2 else "zh") for i in range(30)]
+    base, tuned = (
+        [Prediction(row.id, "yes" if i % k == 0 else "no", "stop") for i, row in enumerate(rows)] for k in (5, 2)
+    )
+    made = evaluate(rows, base, tuned, tasks={"mood": Task("mood")}, seed=1)
+    (tmp_path / "results.json").write_text(json.dumps(made.to_dict()), encoding="utf-8")
+    found = files.results(tmp_path)
+    assert found.confidence == 0.95 and found.overall.n == 30 and [lang.name for lang in found.langs] == ["en", "zh"]
+    mood, said = found.tasks[0], made.tasks["mood"]
+    assert (mood.metric, mood.base, mood.tuned, mood.low, mood.high) == (
+        "exact_match",
+        said.base,
+        said.tuned,
+        said.low,
+        said.high,
+    )
+    assert (mood.verdict, mood.words, mood.failed) == (said.verdict, said.words, 0) and set(said.words) == set(LANGS)
 
 
 def test_answers_stand_side_by_side(page: Node, made: dict):

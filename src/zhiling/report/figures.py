@@ -23,13 +23,18 @@ def score(value: float | None) -> str:
 
 
 def metric(value: float | None) -> str:
-    """A metric in [0, 1], three decimals."""
-    return DASH if value is None else f"{value:.3f}"
+    """A metric in [0, 1] as points, 0 to 100, one decimal."""
+    return DASH if value is None else f"{100 * value:.1f}"
 
 
 def gain(value: float | None) -> str:
-    """A difference of metrics with its sign."""
-    return DASH if value is None else f"{value:+.3f}".replace("-", "\u2212")
+    """A difference of metrics in points, with its sign."""
+    return DASH if value is None else f"{100 * value:+.1f}".replace("-", "\u2212")
+
+
+def loss(value: float | None) -> str:
+    """A loss, three decimals."""
+    return DASH if value is None else f"{value:.3f}"
 
 
 def money(usd: float | None) -> str:

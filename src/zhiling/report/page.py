@@ -45,7 +45,8 @@ def render(facts: Facts, langs: Sequence[str], first: str) -> str:
     """The whole page, `first` being the language that is shown first."""
     env = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     env.globals.update(
-        count=figures.count, share=figures.share, score=figures.score, metric=figures.metric, gain=figures.gain, money=figures.money,
+        count=figures.count, share=figures.share, score=figures.score, metric=figures.metric, gain=figures.gain, loss=figures.loss,
+        money=figures.money,
         pictures=pictures, swatch=swatch, known_ways=WAYS, states=STATES, sections=SECTIONS, total=_total,
     )  # fmt: skip
     pages = []
@@ -106,7 +107,7 @@ def lead(facts: Facts, words: Words) -> str:
     if overall and overall.n is not None:
         said.append(words("lead.heldout", n=overall.n))
     if overall and overall.words.get(words.lang):
-        said.append(overall.words[words.lang])
+        said.append(words("lead.overall", words=overall.words[words.lang]))
     return words("space").join(said)
 
 

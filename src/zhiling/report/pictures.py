@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from zhiling.report import draw
+from zhiling.report import draw, figures
 from zhiling.report.draw import Bar, Bin, Column, Line, Part, Whisker
 from zhiling.report.figures import count, gain, metric, score
 from zhiling.report.files import Result, Results, Tuning
@@ -148,7 +148,10 @@ def losses(tuning: Tuning, words: Words) -> Markup:
         for i, curve in enumerate(tuning.curves)
         if curve.validation
     ]
-    ends = ((curve.name, f"{metric(curve.points[0][1])} → {metric(curve.points[-1][1])}") for curve in tuning.curves)
+    ends = (
+        (curve.name, f"{figures.loss(curve.points[0][1])} → {figures.loss(curve.points[-1][1])}")
+        for curve in tuning.curves
+    )
     return draw.lines(series, words("loss"), _told(ends, words), words("loss.steps"), words("loss.loss"))
 
 
@@ -162,10 +165,12 @@ def before_after(results: Results, words: Words) -> Markup:
     rows = []
     for name, result in _named(results, words):
         pairs = ((result.base, "base", words("proof.base")), (result.tuned, "tuned", words("proof.tuned")))
-        dots = [(value, kind, f"{name}: {said} {metric(value)}") for value, kind, said in pairs if value is not None]
+        dots = [
+            (100 * value, kind, f"{name}: {said} {metric(value)}") for value, kind, said in pairs if value is not None
+        ]
         rows.append(Whisker(name, dots, note=f"{metric(result.base)} → {metric(result.tuned)}"))
     desc = _told(((row.label, row.note) for row in rows), words)
-    return draw.whiskers(rows, words("proof.scores"), desc, words("proof.axis"), span=(0.0, 1.0))
+    return draw.whiskers(rows, words("proof.scores"), desc, words("proof.axis"), span=(0.0, 100.0))
 
 
 def verdict(result: Result) -> str:
@@ -178,8 +183,9 @@ def differences(results: Results, words: Words) -> Markup:
     rows = []
     for name, result in _named(results, words):
         tip = f"{name}: {gain(result.difference)} [{gain(result.low)}, {gain(result.high)}]"
-        dots = [(result.difference, verdict(result), tip)] if result.difference is not None else []
-        rows.append(Whisker(name, dots, result.low, result.high, words(f"proof.{verdict(result)}")))
+        dots = [(100 * result.difference, verdict(result), tip)] if result.difference is not None else []
+        low, high = (None if end is None else 100 * end for end in (result.low, result.high))
+        rows.append(Whisker(name, dots, low, high, words(f"proof.{verdict(result)}")))
     return draw.whiskers(
         rows, words("proof.difference"), words("proof.lead"), words("proof.axis_difference"), zero=True
     )
