@@ -44,6 +44,8 @@ Family: TypeAlias = Literal[
 FAMILIES: tuple[str, ...] = get_args(Family)
 LIBRARY = Path(__file__).parent.parent / "library"
 _MAX_BYTES = 1_000_000
+_MAX_DEPTH = 10
+_UNKNOWN = "unexpected_keyword_argument"
 _strict = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
 
@@ -120,9 +122,9 @@ def parse_definition(path: str | Path) -> tuple[Definition, Where]:
     file = str(path)
     try:
         tree, lines = parse(_text(Path(path)), file)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, RecipeError):
-            raise
+    except RecipeError:
+        raise
+    except ValueError as error:  # a date that is none, and the like
         raise RecipeError(say(f"not valid YAML: {error}", f"YAML 有误：{error}"), where=file) from error
     if not isinstance(tree, dict):
         raise RecipeError(say("a template definition is a mapping of keys", "模板定义应是键值映射"), where=f"{file}:1")
@@ -130,19 +132,23 @@ def parse_definition(path: str | Path) -> tuple[Definition, Where]:
     try:
         return TypeAdapter(Definition).validate_python({**tree, "file": file}), where
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda one: one["type"] != _UNKNOWN)  # a wrong key explains a missing one
         raise RecipeError(first["msg"], where=where.at(tuple(first["loc"])), mend=_known(first["type"])) from error
 
 
-@cache
 def list_definitions(family: str | None = None) -> tuple[Definition, ...]:
-    """The shipped definitions, of one family or of all, by id."""
-    found = (load_definition(file) for file in sorted((LIBRARY / "templates").rglob("*.yaml")))
-    return tuple(sorted((d for d in found if family in (None, d.family)), key=lambda d: d.id))
+    """The shipped definitions, of one family or of all, by id. They are read once per process."""
+    return tuple(definition for definition in _shipped() if family in (None, definition.family))
+
+
+@cache
+def _shipped() -> tuple[Definition, ...]:
+    found = (load_definition(file) for file in (LIBRARY / "templates").rglob("*.yaml"))
+    return tuple(sorted(found, key=lambda definition: definition.id))
 
 
 def _known(kind: str) -> str:
-    if kind == "unexpected_keyword_argument":
+    if kind == _UNKNOWN:
         return say(f"known keys: {', '.join(_KEYS)}", f"可用的键：{'、'.join(_KEYS)}")
     return ""
 
@@ -151,7 +157,7 @@ _KEYS = tuple(name for name in Definition.__dataclass_fields__ if name != "file"
 
 
 def _text(file: Path) -> str:
-    """The file's text. Aliases are refused: a few of them can grow without bound."""
+    """The file's text, once it is known to be harmless to parse."""
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -165,16 +171,28 @@ def _text(file: Path) -> str:
         )
     try:
         text = data.decode("utf-8-sig")
-        aliased = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
     except UnicodeDecodeError as error:
         raise RecipeError(
             say("not UTF-8", "不是 UTF-8 编码"), where=str(file), mend=say("save it as UTF-8", "请另存为 UTF-8")
         ) from error
-    except yaml.YAMLError:
-        aliased = False  # the parser will say what is wrong and where
-    if aliased:
-        raise RecipeError(say("YAML aliases (*name) are not allowed", "不允许使用 YAML 别名（*name）"), where=str(file))
+    _harmless(text, file)
     return text
+
+
+def _harmless(text: str, file: Path) -> None:
+    """Refuse aliases, a few of which grow without bound, and deep nesting, which takes the parser quadratic time."""
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise RecipeError(
+                    say("YAML aliases (*name) are not allowed", "不允许使用 YAML 别名（*name）"), where=str(file)
+                )
+            if depth > _MAX_DEPTH:
+                raise RecipeError(say("not valid YAML: nested too deeply", "YAML 有误：嵌套过深"), where=str(file))
+    except yaml.YAMLError:
+        return  # the parser proper will say what is wrong and where
 
 
 Fault: TypeAlias = tuple[Keys, str, str]
