@@ -123,9 +123,7 @@ def can_share(model: Any, rows: Sequence[Rendered], tolerance: float) -> bool:
     window = getattr(config, "sliding_window", None)
     if config._attn_implementation != NAME or (window and max(len(row.ids) for row in rows) > window):
         return False
-    pair = sorted(
-        sorted({row.id: row for row in rows}.values(), key=lambda row: len(row.ids))[:2], key=lambda row: row.ids
-    )
+    pair = sorted(sorted(rows, key=lambda row: (len(row.ids), row.id))[:2], key=lambda row: row.ids)
     with torch.no_grad():
         together = token_losses(model, tree(pair))
         apart = torch.cat([token_losses(model, tree([row])) for row in pair])

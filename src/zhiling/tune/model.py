@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,11 +16,7 @@ from zhiling.tune.checkpoint import whole
 from zhiling.tune.settings import TuneSettings
 
 # The projections of attention and MLP blocks under the names that the common architectures give them.
-PROJECTIONS = {
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
+PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj"} | {
     "gate_proj",
     "up_proj",
     "down_proj",
@@ -117,7 +114,9 @@ def _adapt(model: Any, settings: TuneSettings) -> Any:
         task_type=TaskType.CAUSAL_LM,
         fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in model.modules()),
     )
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute under its old name
+        return get_peft_model(model, config)
 
 
 def _is_linear(module: Any) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.errors import EngineError, boundary, missing, say
+from zhiling.llm.machine import cores
 from zhiling.tune import checkpoint, state
 from zhiling.tune import model as models
 from zhiling.tune.batch import batches
@@ -65,9 +66,8 @@ def tune(
     Raises RecipeError (settings, no such model), DataError (nothing to tune on), EngineError (disk or memory full, or a loss
     that is not finite: the message names the step and the rows).
     """
-    if (
-        "torch" not in sys.modules
-    ):  # OpenMP threads that spin while they wait stall one another where cores are shared: 4-9x slower
+    if "torch" not in sys.modules:
+        # OpenMP threads that spin while they wait stall one another where cores are shared: 4 to 9 times slower.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import peft  # noqa: F401
@@ -106,7 +106,7 @@ def _tune(
     optimizer = torch.optim.AdamW(params.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True)
     start, epoch = _resume(out, key, params, optimizer)
     log = Log(out / "metrics.jsonl", start, progress)
-    loop = _Loop(model, settings, plan[0].rows)
+    loop = _Loop(model, settings, [*rows, *aside])
     if aside and start == 0:
         log.write({"step": 0, "validation": loop.measure(aside).tasks})
     for number, step in enumerate(plan[start:], start + 1):
@@ -123,15 +123,9 @@ def _tune(
             epoch = Sums()
         epoch.add(losses)
         loss, tokens = Sums(losses).loss(settings.objective), sum(row.targets for row in step.rows)
-        line: dict[str, Any] = {
-            "step": number,
-            "steps": len(plan),
-            "epoch": step.epoch + 1,
-            "loss": loss.total,
-            "tasks": loss.tasks,
-        }
+        line = {"step": number, "steps": len(plan), "epoch": step.epoch + 1, "loss": loss.total, "tasks": loss.tasks}
         line |= {"lr": lr, "norm": norm, "rows": len(step.rows), "tokens": tokens, "computed": computed}
-        line["rate"] = round(tokens / (time.perf_counter() - began), 2)
+        line |= {"rate": round(tokens / (time.perf_counter() - began), 2)}
         if aside and (step.last or number == len(plan)):
             line["validation"] = loop.measure(aside).tasks
         log.write(line)
@@ -151,11 +145,11 @@ class _Loop:
     The base's dropout stays off, so that the loss printed is the formula's and not a noisy relative of it.
     """
 
-    def __init__(self, model: Any, settings: TuneSettings, sample: Sequence[Rendered]) -> None:
-        self.model, self.settings = model, settings
-        self.model.eval()
+    def __init__(self, model: Any, settings: TuneSettings, rows: Sequence[Rendered]) -> None:
+        self.model, self.settings = model.eval(), settings
+        self.dropouts = [module for name, module in model.named_modules() if name.endswith("lora_dropout")]
         with models.compute(settings):
-            self.shared = can_share(model, sample, 1e-3 if models.precision(settings) == "fp32" else 0.2)
+            self.shared = can_share(model, rows, 1e-3 if models.precision(settings) == "fp32" else 0.2)
 
     def gradients(self, rows: Sequence[Rendered]) -> tuple[list[tuple[Rendered, float]], int]:
         """Add the gradient of a step's objective to the parameters. Returns (row, s_i) for each row and the tokens computed."""
@@ -164,7 +158,8 @@ class _Loop:
         objective, tokens = self.settings.objective, sum(row.targets for row in rows)
         losses: list[tuple[Rendered, float]] = []
         computed = 0
-        self._dropout(self.settings.dropout > 0)
+        for module in self.dropouts:
+            module.train()
         for batch in batches(rows, self.settings.batch_tokens, self.shared):
             factors = torch.tensor([scale(row, objective, tokens, len(rows)) for row in batch.rows])
             with models.compute(self.settings):
@@ -172,7 +167,8 @@ class _Loop:
             (each * factors[torch.from_numpy(batch.owner)].to(each.device)).sum().backward()
             losses += zip(batch.rows, row_sums(batch, each), strict=True)
             computed += len(batch.ids)
-        self._dropout(False)
+        for module in self.dropouts:
+            module.eval()
         return losses, computed
 
     def measure(self, rows: Sequence[Rendered]) -> Loss:
@@ -185,28 +181,17 @@ class _Loop:
                 sums.add(zip(batch.rows, row_sums(batch, token_losses(self.model, batch)), strict=True))
         return sums.loss(self.settings.objective)
 
-    def _dropout(self, on: bool) -> None:
-        for name, module in self.model.named_modules():
-            if name.endswith("lora_dropout"):
-                module.train(on)
-
 
 def _stop_unless_finite(number: int, losses: Sequence[tuple[Rendered, float]], norm: float) -> None:
-    bad = [row for row, value in losses if not math.isfinite(value)] or (
-        [] if math.isfinite(norm) else [row for row, _ in losses]
-    )
-    if not bad:
+    bad = [row for row, value in losses if not math.isfinite(value)]
+    if not bad and math.isfinite(norm):
         return
+    bad = bad or [row for row, _ in losses]
     named = ", ".join(f"{row.id} ({row.task})" for row in bad[:5]) + (f" +{len(bad) - 5}" if len(bad) > 5 else "")
     raise EngineError(
-        say(
-            f"step {number}: the loss or its gradient is not finite for the rows {named}",
-            f"第 {number} 步：以下数据的损失或梯度不是有限值：{named}",
-        ),
-        where="tune",
-        mend=say(
-            "look at these rows, lower lr, or use precision: fp32", "请检查这些数据、调小 lr，或使用 precision: fp32"
-        ),
+        say(f"the loss or its gradient is not finite for the rows {named}", f"以下数据的损失或梯度不是有限值：{named}"),
+        where=say(f"tune, step {number}", f"微调第 {number} 步"),
+        mend=say("look at them, lower lr, or use precision: fp32", "请检查这些数据、调小 lr，或使用 precision: fp32"),
     )
 
 
@@ -257,7 +242,7 @@ def _threads(count: int) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count or cores())
     try:
         yield
     finally:
