@@ -65,6 +65,10 @@ def run(
     try:
         with Run(loaded, folder, engine=engine, workers=workers, until=until, watch=meter) as work:
             summary = work.execute()
+    except KeyboardInterrupt:
+        told = say("\ninterrupted; the same command goes on where this stopped", "\n已中断；重新运行同一命令即可继续")
+        print(told, file=sys.stderr)
+        raise typer.Exit(1) from None
     finally:
         meter.close()
     if as_json:
@@ -168,19 +172,8 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """The entry point: every known trouble is one line and an exit code (1 the work failed, 2 the user's mistake)."""
-    import click
-
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        print(
-            say("\ninterrupted; the same command goes on where this stopped", "\n已中断；重新运行同一命令即可继续"),
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        app()
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -90,7 +90,7 @@ def disk_full(where: str) -> EngineError:
         "free some space and run the same command again; nothing finished is lost",
         "腾出空间后重新运行同一命令；已完成的部分不会丢失",
     )
-    return EngineError(say("the disk is full", "磁盘已满"), where=where, mend=mend)
+    return EngineError(say("the disk is full, or failing", "磁盘已满或出现故障"), where=where, mend=mend)
 
 
 def boundary(error: BaseException, where: str = "") -> ZhilingError:

@@ -158,7 +158,7 @@ def get(sort: Sort, name: str, where: str = "") -> Plugin:
         try:
             importlib.import_module(BUILTIN[sort][name])
         except ModuleNotFoundError as error:
-            if (error.name or "").startswith("zhiling"):
+            if (error.name or "").partition(".")[0] == "zhiling":
                 raise  # a fault of ours, not a package that somebody could install
             raise missing(error.name or name) from error
     if (sort, name) not in _table:

@@ -296,7 +296,7 @@ def _done(row: Sequence[str]) -> Done:
 def journal_error(error: sqlite3.Error, folder: Path) -> EngineError:
     """A SQLite trouble in a user's words."""
     text = str(error)
-    if "full" in text:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return disk_full(str(folder))
     mend = say(
         "the file is not ours or is damaged; move it away to start afresh",
@@ -329,6 +329,7 @@ def current(folder: Path) -> list[Done]:
 KINDS = (
     "records",
     "templates",
+    "drafts",
     "examples",
     "scores",
     "verdicts",

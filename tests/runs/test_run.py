@@ -48,7 +48,12 @@ def test_what_is_held_out_is_never_trained_on(ran):
         ("mood", 12),
         ("心情", 18),
     ]
-    assert base.execute("select count(*) from kept where input in (select input from heldout)").fetchone()[0] == 0
+    assert (
+        base.execute("select count(*) from kept where input <> '' and input in (select input from heldout)").fetchone()[
+            0
+        ]
+        == 0
+    )
     parents = "select unnest(parents) as p from"
     shared = f"select count(*) from ({parents} drafts) d join ({parents} heldout) h on d.p = h.p join records r on r.id = d.p"
     assert base.execute(shared).fetchone()[0] == 0

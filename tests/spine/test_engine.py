@@ -29,7 +29,9 @@ def test_a_worker_that_dies_is_one_clear_line():
     engine = open_engine("local", 2)
     with pytest.raises(EngineError, match="a worker process died — it was killed, perhaps for memory"):
         list(engine.run([Job("k", "os:_exit", {"status": 9})]))
-    assert dict(engine.run(JOBS[:2])) == {key: EXPECTED[key] for key in ("k0", "k1")}  # and the next batch gets new workers
+    assert dict(engine.run(JOBS[:2])) == {
+        key: EXPECTED[key] for key in ("k0", "k1")
+    }  # and the next batch gets new workers
     engine.close()
 
 

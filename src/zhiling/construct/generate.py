@@ -21,7 +21,7 @@ from zhiling.construct.fill import default_slots
 from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.registry import constructor
 from zhiling.text import cut, jaccard, lang, normalise, sentences, shingles, tokens
-from zhiling.types import Example, Reject, Request, Score, Task, Template, row_seed
+from zhiling.types import Example, Reject, Reply, Request, Score, Task, Template, row_seed
 
 if TYPE_CHECKING:
     from zhiling.llm import Model
@@ -81,6 +81,7 @@ async def generate(
     for code in langs or task.langs:
         asked = requests(task, code, candidates, seed, temperature, max_tokens, chat="chat" in model.provider.can)
         replies = await model.ask_all([request for _, request in asked])
+        _stop_if_unreachable(replies)
         pool: list[Candidate] = []
         for (prompt, _), reply in zip(asked, replies, strict=True):
             if isinstance(reply, ProviderError):
@@ -98,25 +99,29 @@ async def generate(
             if candidate in best:
                 out.append(as_template(candidate, task, maker))
             else:
-                bar = say(
-                    f"quality {_shown(candidate.quality)}, place {place}",
-                    f"质量 {_shown(candidate.quality)}，第 {place} 名",
-                )
-                kept = say(
-                    f"; the best {len(best)} of at least {floor} are kept",
-                    f"；只保留不低于 {floor} 的前 {len(best)} 名",
-                )
-                out.append(
-                    Reject(
-                        task.name,
-                        maker,
-                        "dropped",
-                        f"{bar} ({candidate.why}){kept}",
-                        text=candidate.text,
-                        parents=(candidate.reply,),
-                    )
-                )
+                out.append(_lost(candidate, task, maker, place, f"{keep}, {floor}"))
     return out
+
+
+def _lost(candidate: Candidate, task: Task, maker: str, place: int, bar: str) -> Reject:
+    """A candidate that was judged and not kept, with its scores; `bar` is how many are kept, and the least quality."""
+    quality, why = _shown(candidate.quality), candidate.why
+    said = say(
+        f"quality {quality}, place {place} ({why}); kept are the best of (number, least quality): {bar}",
+        f"质量 {quality}，第 {place} 名（{why}）；保留（名额，最低质量）：{bar}",
+    )
+    return Reject(task.name, maker, "dropped", said, text=candidate.text, parents=(candidate.reply,))
+
+
+def _stop_if_unreachable(replies: Sequence[Reply | ProviderError]) -> None:
+    """One failed reply is a row; an endpoint that never answered is a stop, before the run goes on without its third way."""
+    gone = [
+        r
+        for r in replies
+        if isinstance(r, ProviderError) and r.kind in ("network", "timeout", "server", "protocol", "rate")
+    ]
+    if gone and len(gone) == len(replies):
+        raise gone[0]
 
 
 def requests(
