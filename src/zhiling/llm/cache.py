@@ -15,10 +15,10 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from zhiling.errors import EngineError, ZhilingError, boundary, say
 from zhiling.types import Reply, Usage
@@ -26,26 +26,28 @@ from zhiling.types import Reply, Usage
 APPLICATION = 0x7A686C67  # "zhlg": tells our file from any other SQLite file
 VERSION = 1
 BUSY_SECONDS = 60.0
-GATHER_SECONDS = (
-    0.002  # a commit waits this long for company; it costs no lane, as a lane is free once its reply has arrived
-)
-GROUP = 1024
+GATHER_SECONDS = 0.05  # a commit waits this long for company, unless someone waits for it
+SNAPSHOT_SECONDS = 1.0
+GROUP, ROWS = 1024, 64
 
 _schema = """
 CREATE TABLE IF NOT EXISTS replies (
   key TEXT PRIMARY KEY, model TEXT NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL, label TEXT NOT NULL,
   prompt_tokens INTEGER, completion_tokens INTEGER, logprobs TEXT, seconds REAL NOT NULL, usd REAL, created REAL NOT NULL);
 """
-_insert = "INSERT OR IGNORE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_insert, _marks = "INSERT OR IGNORE INTO replies VALUES ", "(?,?,?,?,?,?,?,?,?,?,?)"
 _select = (
     "SELECT text, finish, label, prompt_tokens, completion_tokens, logprobs, seconds, usd FROM replies WHERE key=?"
 )
 
 
+Then: TypeAlias = Callable[[ZhilingError | None], None]
+
+
 class _Put(NamedTuple):
     row: tuple[Any, ...]
     loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
+    then: Then
 
 
 class ReplyCache:
@@ -58,7 +60,9 @@ class ReplyCache:
         self._pid = 0
         self._reader: sqlite3.Connection | None = None
         self._inherited: sqlite3.Connection | None = None
+        self._recent: dict[str, tuple[Any, ...]] = {}
         self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
+        self._hurry = threading.Event()
         self._writer: threading.Thread | None = None
         with self._trouble():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,9 +72,9 @@ class ReplyCache:
         return f"ReplyCache({str(self.path)!r})"
 
     def get(self, key: str) -> Reply | None:
-        """The reply kept under a key, marked `cached`, or None. About ten microseconds."""
+        """The reply kept under a key, marked `cached`, or None. A few microseconds."""
         with self._trouble(), self._lock:
-            row = self._connection().execute(_select, (key,)).fetchone()
+            row = self._snapshot().execute(_select, (key,)).fetchone() or self._recent.get(key)
         if row is None:
             return None
         text, finish, label, prompt, completion, logprobs, seconds, usd = row
@@ -82,11 +86,27 @@ class ReplyCache:
 
         Raises EngineError when the disk is full or the file has become unusable.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._start_writer()
-        self._puts.put(_Put(_row(key, model, reply), loop, done))
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def then(error: ZhilingError | None) -> None:
+            if not done.done():  # else the caller was cancelled
+                done.set_result(None) if error is None else done.set_exception(error)
+
+        self.put_soon(key, model, reply, then)
+        self.hurry()
         await done
+
+    def put_soon(self, key: str, model: str, reply: Reply, then: Then) -> None:
+        """Begin to keep a reply; `then` is called in this event loop after the commit, with the error where there was one.
+
+        The commit gathers company for GATHER_SECONDS; `hurry` makes it go ahead.
+        """
+        self._start_writer()
+        self._puts.put(_Put(_row(key, model, reply), asyncio.get_running_loop(), then))
+
+    def hurry(self) -> None:
+        """Someone waits for what was put: commit it now."""
+        self._hurry.set()
 
     def info(self) -> dict[str, Any]:
         """Rows, bytes on disk, time span, and per model its rows, tokens and the dollars that were paid (None: a price unknown)."""
@@ -142,19 +162,43 @@ class ReplyCache:
             writer, self._writer = self._writer, None
         if writer is not None and self._pid == os.getpid():
             self._puts.put(None)
+            self._hurry.set()
             writer.join()
         with self._lock:
             if self._reader is not None and self._pid == os.getpid():
+                self._reader.rollback()
                 with suppress(sqlite3.Error):  # another process is writing: the log stays for it to fold in
                     self._reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._reader.close()
             self._reader = None
 
+    def _snapshot(self) -> sqlite3.Connection:
+        """The reading connection, inside a read transaction that lasts SNAPSHOT_SECONDS where an event loop can end it.
+
+        Reading in one transaction spares each read the locks and the look for changes. What this process commits meanwhile is in
+        `_recent`; what others commit is seen with that delay. Call with the lock held.
+        """
+        connection = self._connection()
+        if not connection.in_transaction:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return connection
+            self._recent = {}  # before the transaction begins: all that was in it is visible then
+            connection.execute("BEGIN")
+            loop.call_later(SNAPSHOT_SECONDS, self._rest)
+        return connection
+
+    def _rest(self) -> None:
+        with self._lock:
+            if self._reader is not None and self._pid == os.getpid():
+                self._reader.rollback()
+
     def _connection(self) -> sqlite3.Connection:
         """The connection that reads; call with the lock held."""
         if self._reader is None or self._pid != os.getpid():
             if self._pid != os.getpid():  # after a fork the parent's thread and queue do not exist here
-                self._puts, self._writer = queue.SimpleQueue(), None
+                self._puts, self._hurry, self._writer = queue.SimpleQueue(), threading.Event(), None
                 self._inherited = self._reader  # never closed here: that would drop locks of this process on the file
             self._pid = os.getpid()
             self._reader = self._connect()
@@ -192,7 +236,8 @@ class ReplyCache:
         while not ending:
             group = [puts.get()]
             if group[0] is not None:
-                time.sleep(GATHER_SECONDS)
+                self._hurry.wait(GATHER_SECONDS)
+                self._hurry.clear()  # before the queue is emptied: whoever hurries us later has put something later
             with suppress(queue.Empty):
                 while len(group) < GROUP:
                     group.append(puts.get_nowait())
@@ -203,8 +248,9 @@ class ReplyCache:
                 try:
                     with self._trouble():
                         connection = connection or self._connect()
-                        with connection:
-                            connection.executemany(_insert, [put.row for put in waiting])
+                        _commit(connection, [put.row for put in waiting])
+                        with self._lock:
+                            self._recent.update((put.row[0], _read(put.row)) for put in waiting)
                 except Exception as trouble:
                     error = boundary(trouble, str(self.path))
             _tell(waiting, error)
@@ -241,22 +287,30 @@ def _row(key: str, model: str, reply: Reply) -> tuple[Any, ...]:
     )
 
 
+def _read(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What `_select` would give for a row."""
+    return (*row[2:10],)
+
+
+def _commit(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+    """Insert in few statements of many rows: each statement lets go of the interpreter once, not once per row."""
+    with connection:
+        for start in range(0, len(rows), ROWS):
+            part = rows[start : start + ROWS]
+            connection.execute(_insert + ",".join([_marks] * len(part)), [value for row in part for value in row])
+
+
 def _tell(group: list[_Put], error: ZhilingError | None) -> None:
-    """Resolve the futures of one commit, with one wake-up per event loop."""
+    """Call back for a commit, with one wake-up per event loop."""
     for loop in {put.loop for put in group}:
-        futures = [put.done for put in group if put.loop is loop]
+        calls = [put.then for put in group if put.loop is loop]
         with suppress(RuntimeError):  # the loop has ended; its replies are safe all the same
-            loop.call_soon_threadsafe(_resolve, futures, error)
+            loop.call_soon_threadsafe(_call, calls, error)
 
 
-def _resolve(futures: list[asyncio.Future[None]], error: ZhilingError | None) -> None:
-    for future in futures:
-        if future.done():  # its caller was cancelled
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+def _call(calls: list[Then], error: ZhilingError | None) -> None:
+    for then in calls:
+        then(error)
 
 
 def _check(connection: sqlite3.Connection, path: Path, writable: bool) -> None:

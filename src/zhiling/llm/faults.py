@@ -32,7 +32,7 @@ _filter = (
     "敏感",
 )
 _title = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-_keylike = re.compile(r"\b(sk|pk|gsk|key|Bearer)[-_ ][A-Za-z0-9_\-*]{6,}")
+_keylike = re.compile(r"\b(sk|pk|gsk|Bearer)[-_ ][A-Za-z0-9_\-*.]{6,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +195,6 @@ def _message(body: bytes) -> str:
     if isinstance(found, dict):
         found = found.get("error") or found.get("message") or found.get("detail") or found
     if isinstance(found, dict):
-        parts = [str(found[key]) for key in ("message", "code", "type") if found.get(key)]
+        parts = dict.fromkeys(str(found[key]) for key in ("message", "code", "type") if found.get(key))
         return cut("; ".join(parts) or json.dumps(found), 200)
     return cut(str(found), 200)

@@ -120,8 +120,6 @@ class OpenAI:
 
     async def reply(self, request: Request) -> Reply:
         """One POST to chat/completions (messages) or completions (prompt)."""
-        import aiohttp
-
         session = self._session if self._loop is asyncio.get_running_loop() else None
         session = session or await self._open()
         chat = request.prompt is None
@@ -203,7 +201,7 @@ class OpenAI:
 
     def _read(self, raw: bytes, content_type: str, chat: bool, seconds: float) -> Reply:
         try:
-            answer = json.loads(raw)
+            answer = json.loads(raw.decode("utf-8"))
         except (ValueError, RecursionError):
             raise faults.of_body(raw, content_type, self._origin) from None
         if isinstance(answer, dict) and answer.get("error"):  # some endpoints put their errors under status 200
@@ -232,8 +230,12 @@ def read_answer(answer: Mapping[str, Any], label: str, chat: bool, seconds: floa
     if not isinstance(text, str):
         raise TypeError("text is not a string")
     usage = answer.get("usage") or {}
-    counted = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    counted = Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
     return Reply(text, finish, label, counted, _logprobs(first.get("logprobs")), seconds)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 1 << 40 else None
 
 
 def _logprobs(found: Mapping[str, Any] | None) -> tuple[tuple[str, float], ...]:

@@ -21,7 +21,7 @@ class Trace:
 
     def __init__(self, path: Path, provider: str, model: str, content: bool = False) -> None:
         self.path, self.content = path, content
-        self._fixed = {"gen_ai.provider.name": provider, "gen_ai.request.model": label(model)}
+        self._fixed = json.dumps({"gen_ai.provider.name": provider, "gen_ai.request.model": label(model)})[:-1] + ", "
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -32,34 +32,43 @@ class Trace:
         self, key: str, request: Request, reply: Reply | None, error: ProviderError | None, seconds: float, attempt: int
     ) -> None:
         """Note one attempt: its parameters, and its reply or the kind of its error."""
-        event: dict[str, Any] = {"time": round(time.time(), 3), "zhiling.key": key, **self._fixed}
-        event["gen_ai.operation.name"] = "chat" if request.prompt is None else "text_completion"
-        event["gen_ai.request.max_tokens"] = request.max_tokens
-        event["gen_ai.request.temperature"] = request.temperature
-        if request.seed is not None:
-            event["gen_ai.request.seed"] = request.seed
-        event["duration_s"] = round(seconds, 4)
-        if attempt:
-            event["zhiling.attempt"] = attempt
+        kind = "chat" if request.prompt is None else "text_completion"
+        line = (
+            f'{self._fixed}"time": {time.time():.3f}, "zhiling.key": "{key}", "gen_ai.operation.name": "{kind}", '
+            f'"gen_ai.request.max_tokens": {request.max_tokens}, "gen_ai.request.temperature": {request.temperature}, '
+            f'"zhiling.attempt": {attempt}, "duration_s": {seconds:.4f}'
+        )
         if reply is not None:
-            event["gen_ai.response.finish_reasons"] = [reply.finish]
-            event["gen_ai.usage.input_tokens"] = reply.usage.prompt
-            event["gen_ai.usage.output_tokens"] = reply.usage.completion
-            event["zhiling.usd"] = reply.usd
-        if error is not None:
-            event["error.type"] = error.kind
-            event["error.message"] = error.what
-        if self.content:
-            turns = request.messages or (("user", request.prompt or ""),)
-            event["gen_ai.input.messages"] = [{"role": role, "content": text} for role, text in turns]
-            if reply is not None:
-                event["gen_ai.output.messages"] = [{"role": "assistant", "content": reply.text}]
+            line += (
+                f', "gen_ai.response.finish_reasons": ["{reply.finish}"], "gen_ai.usage.input_tokens": {_number(reply.usage.prompt)}, '
+                f'"gen_ai.usage.output_tokens": {_number(reply.usage.completion)}, "zhiling.usd": {_number(reply.usd)}'
+            )
+        rest = self._rest(request, reply, error)
+        line += f", {json.dumps(rest)[1:]}\n" if rest else "}\n"
         try:
-            os.write(self._file, json.dumps(event).encode("ascii") + b"\n")
+            os.write(self._file, line.encode("ascii"))
         except OSError as trouble:
             raise boundary(trouble, str(self.path)) from trouble
+
+    def _rest(self, request: Request, reply: Reply | None, error: ProviderError | None) -> dict[str, Any]:
+        """What only some calls have."""
+        rest: dict[str, Any] = {}
+        if request.seed is not None:
+            rest["gen_ai.request.seed"] = request.seed
+        if error is not None:
+            rest["error.type"], rest["error.message"] = error.kind, error.what
+        if self.content:
+            turns = request.messages or (("user", request.prompt or ""),)
+            rest["gen_ai.input.messages"] = [{"role": role, "content": text} for role, text in turns]
+            if reply is not None:
+                rest["gen_ai.output.messages"] = [{"role": "assistant", "content": reply.text}]
+        return rest
 
     def close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _number(value: float | None) -> str:
+    return "null" if value is None else repr(value)

@@ -6,15 +6,16 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
-from zhiling.errors import EngineError, ProviderError, say
+from zhiling.errors import EngineError, ProviderError, ZhilingError, say
 from zhiling.llm import words
 from zhiling.llm.base import Provider, Scoring, lacks, require
 from zhiling.llm.base import label as short
 from zhiling.llm.budget import Budget, Hold, Spent
 from zhiling.llm.cache import ReplyCache
+from zhiling.llm.flow import Flow
 from zhiling.llm.limit import Breaker, Lanes
 from zhiling.llm.price import Price, find, prompt_tokens
 from zhiling.llm.trace import Trace
@@ -23,6 +24,7 @@ from zhiling.types import Reply, Request
 STOPPING = frozenset({"auth", "model", "quota", "budget"})
 """Errors that every further call would meet again: the Model stops at the first."""
 _endpoint = frozenset({"network", "server", "timeout", "protocol", "rate"})
+Outcome: TypeAlias = Reply | ZhilingError
 BACKOFF, LONGEST_BACKOFF = 0.5, 60.0
 
 
@@ -59,7 +61,7 @@ class Model:
         self._breaker = Breaker(max(8, self.lanes), notice)
         self._budget = Budget(budget, self.price, where)
         self._latency = 0.0
-        self._under_way: dict[str, asyncio.Future[None]] = {}
+        self._under_way: dict[str, list[asyncio.Future[None]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
@@ -83,53 +85,28 @@ class Model:
 
     async def ask(self, request: Request) -> Reply:
         """The reply, from the cache or the model. Raises ProviderError when there is none, or none of the asked form."""
-        self._enter()
-        require(self.provider, request)
-        sent = words.asked(request, self.provider)
-        key = sent.key(self.provider.model)
-        while (other := self._under_way.get(key)) is not None:
-            await asyncio.wait([other])
-        reply = self.cache.get(key) if self.cache is not None else None
-        if reply is not None:
-            self.spent.cached += 1
-        else:
-            reply = await self._fetch(sent, key)
-        if request.schema is None and not request.choices:
-            return reply
-        try:
-            return words.held(request, reply)
-        except ProviderError:
-            self.spent.failed += 1
-            raise
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        await self._obtain(request, lambda outcome: None if done.done() else done.set_result(outcome))
+        if self.cache is not None and not done.done():
+            self.cache.hurry()
+        outcome = await done
+        if isinstance(outcome, ZhilingError):
+            raise outcome
+        return outcome
 
     async def map(
         self, requests: Iterable[Request] | AsyncIterable[Request], *, window: int | None = None
     ) -> AsyncIterator[tuple[int, Reply | ProviderError]]:
-        """(index, reply or error) as they come, not in order. Memory holds at most `window` requests (default: four per lane).
+        """(index, reply or error) as they come, not in order. Memory holds at most `window` requests (default: eight per lane).
 
         Requests are taken one by one, so they may be a generator of any length. When the model stops (see `stopped`), calls under way
         are finished and yielded, then that error is raised; whatever else goes wrong is raised too.
         """
-        source, taking = _numbered(requests), asyncio.Lock()
-        room = asyncio.Semaphore(max(self.lanes, window or 4 * self.lanes))
-        done: asyncio.Queue[tuple[int, Reply | ProviderError] | None] = asyncio.Queue()
-        workers = [asyncio.ensure_future(self._work(source, taking, room, done)) for _ in range(self.lanes)]
-        running = len(workers)
-        try:
-            while running:
-                pair = await done.get()
-                if pair is None:
-                    running -= 1
-                    continue
-                room.release()
-                yield pair
-        finally:
-            for worker in workers:
-                worker.cancel()
-            ended = await asyncio.gather(*workers, return_exceptions=True)
-        for outcome in ended:
-            if isinstance(outcome, Exception):
-                raise outcome
+        flow: Flow[Request, Reply | ProviderError] = Flow(requests, window or 8 * self.lanes)
+        for _ in range(self.lanes):
+            flow.start(asyncio.ensure_future(self._work(flow)))
+        async for pair in flow.results():
+            yield pair
         if self.stopped is not None:
             raise self.stopped
 
@@ -179,50 +156,77 @@ class Model:
         self._breaker.reset()
         self._budget.reset()
 
-    async def _work(
-        self,
-        source: AsyncIterator[tuple[int, Request]],
-        taking: asyncio.Lock,
-        room: asyncio.Semaphore,
-        done: asyncio.Queue[tuple[int, Reply | ProviderError] | None],
-    ) -> None:
-        try:
-            while self.stopped is None:
-                await room.acquire()
-                try:
-                    async with taking:
-                        index, request = await anext(source)
-                except StopAsyncIteration:
-                    return
-                result: Reply | ProviderError
-                try:
-                    result = await self.ask(request)
-                except ProviderError as error:
-                    if self.stopped is not None and error.kind == self.stopped.kind:
-                        return
-                    result = error
-                done.put_nowait((index, result))
-        finally:
-            done.put_nowait(None)
+    async def _work(self, flow: Flow[Request, Reply | ProviderError]) -> None:
+        """Take requests and answer them, one after the other. A lane does not wait for its reply to be on disk."""
+        while self.stopped is None:
+            try:
+                index, request = await flow.take()
+            except StopAsyncIteration:
+                return
+            try:
+                await self._obtain(request, partial(_deliver, flow, index))
+            except ProviderError as error:
+                if self.stopped is not None and error.kind == self.stopped.kind:
+                    flow.drop()
+                else:
+                    flow.give(index, error)
 
-    async def _fetch(self, request: Request, key: str) -> Reply:
-        """Ask the model, retrying what may pass, and keep the reply."""
+    async def _obtain(self, request: Request, then: Callable[[Outcome], None]) -> None:
+        """Get the reply from the cache or the model and call `then` with it as soon as it is safe on disk; that may be after this returns.
+
+        Raises ProviderError when the model gave none; `then` gets one when the reply is not of the asked form.
+        """
+        self._enter()
+        require(self.provider, request)
+        sent = words.asked(request, self.provider)
+        key = sent.key(self.provider.model)
+        while (waiting := self._under_way.get(key)) is not None:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiting.append(turn)
+            await turn
+        reply = self.cache.get(key) if self.cache is not None else None
+        if reply is not None:
+            self.spent.cached += 1
+            then(self._held(request, reply))
+            return
         if self.stopped is not None:
             raise self.stopped
-        self._under_way[key] = answered = asyncio.get_running_loop().create_future()
+        self._under_way[key] = []
         try:
-            reply = await self._retrying(request, key)
-            if self.cache is not None:
-                await self.cache.put(key, self.provider.model, reply)
+            reply = await self._retrying(sent, key)
+        except BaseException as error:
+            self._over(key)
+            if isinstance(error, ProviderError):
+                self.spent.failed += 1
+                if error.kind in STOPPING or error is self._breaker.dead:
+                    self.stopped = self.stopped or error
+            raise
+        if self.cache is not None:
+            self.cache.put_soon(key, self.provider.model, reply, partial(self._kept, key, request, reply, then))
+        else:
+            self._kept(key, request, reply, then, None)
+
+    def _kept(
+        self, key: str, request: Request, reply: Reply, then: Callable[[Outcome], None], error: ZhilingError | None
+    ) -> None:
+        self._over(key)
+        then(self._held(request, reply) if error is None else error)
+
+    def _held(self, request: Request, reply: Reply) -> Reply | ProviderError:
+        """The reply if it has the asked form, else the error that says why not; the cache keeps it all the same, as it was paid for."""
+        if request.schema is None and not request.choices:
             return reply
+        try:
+            return words.held(request, reply)
         except ProviderError as error:
             self.spent.failed += 1
-            if error.kind in STOPPING or error is self._breaker.dead:
-                self.stopped = self.stopped or error
-            raise
-        finally:
-            del self._under_way[key]
-            answered.set_result(None)
+            return error
+
+    def _over(self, key: str) -> None:
+        """A call has ended and its reply can be found in the cache: those who asked the same go on."""
+        for turn in self._under_way.pop(key, ()):
+            if not turn.done():
+                turn.set_result(None)
 
     async def _retrying(self, request: Request, key: str) -> Reply:
         attempt = tries = 0
@@ -275,7 +279,7 @@ class Model:
         self._latency += 0.1 * (reply.seconds - self._latency)
         text = reply.text if reply.text.isascii() else reply.text.encode("utf-8", "replace").decode()
         usd = self.price.usd(reply.usage) if self.price is not None else None
-        return replace(reply, text=text, usd=usd, key=key)
+        return Reply(text, reply.finish, reply.model, reply.usage, reply.logprobs, reply.seconds, usd, key=key)
 
     def _failed(self, error: ProviderError, probe: bool, hold: Hold, request: Request) -> None:
         unsure = error.kind in ("timeout", "network", "protocol")
@@ -305,13 +309,9 @@ class Model:
             self.trace.call(key, request, reply, error, seconds, attempt)
 
 
-async def _numbered(requests: Iterable[Request] | AsyncIterable[Request]) -> AsyncIterator[tuple[int, Request]]:
-    index = 0
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield index, request
-            index += 1
+def _deliver(flow: Flow[Request, Reply | ProviderError], index: int, outcome: Outcome) -> None:
+    if isinstance(outcome, (Reply, ProviderError)):
+        flow.give(index, outcome)
     else:
-        for request in requests:
-            yield index, request
-            index += 1
+        flow.drop()
+        flow.fail(outcome)

@@ -1,0 +1,313 @@
+"""Model calls: how close zhiling comes to a bare client, what 429s cost it, what memory a million prompts take, what batching gains.
+
+    python benchmarks/llm.py [--quick] [--data DIR] [--json FILE] [--only wire,429,million,local]
+
+Every client runs in a process of its own against a server in another; times are those of the client's process.
+* `wall_ratio_aiohttp`, `cpu_ratio_aiohttp`: 5,000 calls, 64 at once, 50 ms each: zhiling with cache and trace on disk, over a plain
+  aiohttp client. Medians of interleaved runs. The openai SDK beside them, where it is installed.
+* `ratio_429`: 1,000 such calls of which a random tenth is refused with 429 (no Retry-After), over the same without.
+* `rss_mb_million`: peak memory of a run over a million prompts from a generator, server at 0 ms (--quick: 50,000).
+* `local_parallel_speedup`: tokens per second of the embedded GGUF at 16 sequences over one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LANES, DELAY_MS = 64, 50.0
+ANSWER = json.dumps(
+    {
+        "id": "x",
+        "object": "chat.completion",
+        "model": "bench",
+        "created": 0,
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {
+                    "role": "assistant",
+                    "content": "A reply of a dozen words or so, as a judge would give it.",
+                },
+            }
+        ],
+        "usage": {"prompt_tokens": 40, "completion_tokens": 14, "total_tokens": 54},
+    }
+).encode()
+
+
+def prompt(i: int) -> str:
+    return f"Prompt number {i}: say in one sentence whether this instruction is clear and why. Instruction: translate the sentence below."
+
+
+# ---------------------------------------------------------------- the server: HTTP by hand, so that it leaves the machine to the client
+
+
+class Wire(asyncio.Protocol):
+    """Answers each POST after a delay, or at once with 429 at the given rate."""
+
+    def __init__(self, delay: float, refuse: float, dice: random.Random) -> None:
+        self.delay, self.refuse, self.dice, self.buffer = delay, refuse, dice, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            at = self.buffer.lower().find(b"content-length:", 0, end)
+            length = int(self.buffer[at + 15 : self.buffer.find(b"\r", at)]) if at >= 0 else 0
+            if len(self.buffer) < end + 4 + length:
+                return
+            self.buffer = self.buffer[end + 4 + length :]
+            refused = self.dice.random() < self.refuse
+            status, body = (
+                (b"429 Too Many Requests", b'{"error": {"message": "slow down"}}') if refused else (b"200 OK", ANSWER)
+            )
+            answer = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+                status,
+                len(body),
+                body,
+            )
+            if self.delay:
+                asyncio.get_running_loop().call_later(self.delay, self.transport.write, answer)
+            else:
+                self.transport.write(answer)
+
+
+async def serve(delay_ms: float, refuse: float) -> None:
+    dice = random.Random(7)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Wire(delay_ms / 1000, refuse, dice), "127.0.0.1", 0, backlog=1024)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    await server.serve_forever()
+
+
+# ---------------------------------------------------------------- the clients
+
+
+async def plain_aiohttp(url: str, calls: int) -> None:
+    import aiohttp
+
+    todo = iter(range(calls))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=LANES)) as session:
+
+        async def worker() -> None:
+            for i in todo:
+                body = {
+                    "model": "bench",
+                    "max_tokens": 64,
+                    "temperature": 0,
+                    "messages": [{"role": "user", "content": prompt(i)}],
+                }
+                async with session.post(f"{url}/chat/completions", json=body) as answer:
+                    assert (await answer.json())["choices"][0]["message"]["content"]
+
+        await asyncio.gather(*(worker() for _ in range(LANES)))
+
+
+async def with_zhiling(url: str, calls: int) -> None:
+    from zhiling.llm import open_model
+    from zhiling.types import Reply, Request
+
+    with tempfile.TemporaryDirectory() as folder:
+        spec = {"provider": "openai", "model": "bench", "base_url": url, "lanes": LANES}
+        model = open_model(spec, cache=Path(folder) / "replies.sqlite", trace=Path(folder) / "events.jsonl")
+        requests = (Request(messages=(("user", prompt(i)),), max_tokens=64) for i in range(calls))
+        answered = 0
+        async with model:
+            async for _, reply in model.map(requests):
+                assert isinstance(reply, Reply), reply
+                answered += 1
+        assert answered == calls == model.spent.calls
+
+
+async def openai_sdk(url: str, calls: int) -> None:
+    import openai
+
+    todo = iter(range(calls))
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+
+        async def worker() -> None:
+            for i in todo:
+                answer = await client.chat.completions.create(
+                    model="bench", max_tokens=64, temperature=0, messages=[{"role": "user", "content": prompt(i)}]
+                )
+                assert answer.choices[0].message.content
+
+        await asyncio.gather(*(worker() for _ in range(LANES)))
+
+
+CLIENTS = {"aiohttp": plain_aiohttp, "zhiling": with_zhiling, "openai": openai_sdk}
+
+
+def run_client(name: str, url: str, calls: int) -> None:
+    """In the client's process: run, and print what it took, imports not counted."""
+    asyncio.run(CLIENTS[name](url, 1))
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    asyncio.run(CLIENTS[name](url, calls))
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(
+        json.dumps(
+            {
+                "client": name,
+                "calls": calls,
+                "wall_s": round(wall, 3),
+                "cpu_s": round(cpu, 3),
+                "rss_mb": round(after.ru_maxrss / 1024, 1),
+            }
+        )
+    )
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+@contextmanager
+def server(delay_ms: float = DELAY_MS, refuse: float = 0.0) -> Iterator[str]:
+    command = [sys.executable, __file__, "--serve", "--delay-ms", str(delay_ms), "--refuse", str(refuse)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def client(name: str, url: str, calls: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--client", name, "--url", url, "--calls", str(calls)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"client": name, "calls": calls, "error": (done.stderr.strip().splitlines() or ["failed"])[-1][:200]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def wire(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    calls, rounds = (2000, 3) if quick else (5000, 5)
+    rows: list[dict[str, Any]] = []
+    with server() as url:
+        for _ in range(rounds):
+            rows += [{"what": "wire", **client(name, url, calls)} for name in ("aiohttp", "zhiling")]
+        rows.append({"what": "wire", **client("openai", url, calls // 5)})
+
+    def middle(name: str, field: str) -> float:
+        return statistics.median(row[field] for row in rows if row["client"] == name and "error" not in row)
+
+    figures = {
+        "wall_ratio_aiohttp": middle("zhiling", "wall_s") / middle("aiohttp", "wall_s"),
+        "cpu_ratio_aiohttp": middle("zhiling", "cpu_s") / middle("aiohttp", "cpu_s"),
+    }
+    return figures, rows
+
+
+def refusals(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    for _ in range(3 if quick else 5):
+        for refuse in (0.0, 0.1):
+            with server(refuse=refuse) as url:
+                rows.append({"what": f"{refuse:.0%} of 429", **client("zhiling", url, 1000)})
+    walls = [
+        statistics.median(row["wall_s"] for row in rows if row["what"] == what) for what in ("0% of 429", "10% of 429")
+    ]
+    return {"ratio_429": walls[1] / walls[0]}, rows
+
+
+def million(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    calls = 50_000 if quick else 1_000_000
+    with server(delay_ms=0) as url:
+        row = {"what": "memory" + (" (50,000 prompts only: --quick)" if quick else ""), **client("zhiling", url, calls)}
+    return {"rss_mb_million": row["rss_mb"]}, [row]
+
+
+def local(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    rows = [asyncio.run(_local(parallel, 16 if quick else 48)) for parallel in (1, 16)]
+    return {"local_parallel_speedup": rows[1]["tokens_per_s"] / rows[0]["tokens_per_s"]}, rows
+
+
+async def _local(parallel: int, count: int) -> dict[str, Any]:
+    from zhiling.llm import open_model
+    from zhiling.llm.machine import quiet_cores
+    from zhiling.types import Reply, Request
+
+    threads = quiet_cores()
+    model = open_model({"provider": "gguf", "parallel": parallel, "context": 512, "threads": threads}, cache=None)
+    requests = [
+        Request(messages=(("user", f"Write a sentence about the number {i}."),), max_tokens=48, temperature=1.0, seed=i)
+        for i in range(count)
+    ]
+    async with model:
+        await model.ask(Request(messages=(("user", "Hello."),), max_tokens=2))
+        start = time.perf_counter()
+        replies = [reply for reply in await model.ask_all(requests) if isinstance(reply, Reply)]
+        wall = time.perf_counter() - start
+    tokens = sum(reply.usage.completion or 0 for reply in replies)
+    return {
+        "what": f"gguf, {parallel} sequences, {threads} threads",
+        "calls": count,
+        "wall_s": round(wall, 2),
+        "tokens_per_s": round(tokens / wall, 1),
+    }
+
+
+PARTS = {"wire": wire, "429": refusals, "million": million, "local": local}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="accepted as by every benchmark; none is needed here")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="a small size")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to run: " + ", ".join(PARTS))
+    for hidden in ("--serve", "--client", "--url", "--calls", "--delay-ms", "--refuse"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS, **({"action": "store_true"} if hidden == "--serve" else {}))
+    options = parser.parse_args()
+    if options.serve:
+        asyncio.run(serve(float(options.delay_ms), float(options.refuse)))
+        return
+    if options.client:
+        run_client(options.client, options.url, int(options.calls))
+        return
+    figures: dict[str, float] = {}
+    rows: list[dict[str, Any]] = []
+    for name in options.only.split(","):
+        found, part = PARTS[name](options.quick)
+        figures |= {key: round(value, 3) for key, value in found.items()}
+        rows += part
+        for row in part:
+            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    print()
+    for key, value in figures.items():
+        print(f"{key:<24} {value}")
+    if options.json:
+        machine = (
+            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+        )
+        options.json.write_text(
+            json.dumps({"name": "llm", "machine": machine, "figures": figures, "rows": rows}, indent=1),
+            encoding="utf-8",
+        )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,111 @@
+"""A bounded stream of requests through many workers: results come out as they are ready, and memory holds one window of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Flow(Generic[Item, Result]):
+    """Shared by the workers that take items and the one consumer that is given results.
+
+    At most `window` items are out (taken, and their result not yet given to the consumer); a worker that would exceed it waits.
+    """
+
+    def __init__(self, items: Iterable[Item] | AsyncIterable[Item], window: int) -> None:
+        self._window = window
+        self._several: AsyncIterator[Item] | None = aiter(items) if isinstance(items, AsyncIterable) else None
+        self._single: Iterator[Item] = iter(()) if isinstance(items, AsyncIterable) else iter(items)
+        self._taking = asyncio.Lock()
+        self._taken = self._out = 0
+        self._ready: deque[tuple[int, Result]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._consumer: asyncio.Future[None] | None = None
+        self._workers: set[asyncio.Task[None]] = set()
+        self._trouble: BaseException | None = None
+
+    def start(self, worker: asyncio.Task[None]) -> None:
+        """Count a worker; the flow ends when all have ended and all their results are given."""
+        self._workers.add(worker)
+        worker.add_done_callback(self._ended)
+
+    async def take(self) -> tuple[int, Item]:
+        """The next item and its index. Raises StopAsyncIteration when there is none, or something has gone wrong."""
+        while self._out >= self._window and self._trouble is None:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        if self._trouble is not None:
+            raise StopAsyncIteration
+        if self._several is None:
+            try:
+                item = next(self._single)
+            except StopIteration:
+                raise StopAsyncIteration from None
+        else:
+            async with self._taking:
+                item = await anext(self._several)
+        index = self._taken
+        self._taken += 1
+        self._out += 1
+        return index, item
+
+    def give(self, index: int, result: Result) -> None:
+        """Hand an item's result to the consumer."""
+        self._ready.append((index, result))
+        self._wake()
+
+    def drop(self) -> None:
+        """An item that was taken will have no result."""
+        self._out -= 1
+        self._wake()
+
+    def fail(self, trouble: BaseException) -> None:
+        """Something went wrong that ends the flow: the consumer gets it raised after what is ready."""
+        self._trouble = self._trouble or trouble
+        while self._waiting:
+            self._release()
+        self._wake()
+
+    async def results(self) -> AsyncIterator[tuple[int, Result]]:
+        """(index, result) as they come. Raises what `fail` was told. Cancels the workers when the consumer leaves early."""
+        try:
+            while True:
+                while self._ready:
+                    pair = self._ready.popleft()
+                    self._out -= 1
+                    self._release()
+                    yield pair
+                if not self._workers and (self._trouble is not None or self._out == 0):
+                    break
+                self._consumer = asyncio.get_running_loop().create_future()
+                await self._consumer
+        finally:
+            workers = list(self._workers)
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        if self._trouble is not None:
+            raise self._trouble
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            self.fail(error)
+        self._wake()
+
+    def _release(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _wake(self) -> None:
+        if self._consumer is not None and not self._consumer.done():
+            self._consumer.set_result(None)
