@@ -21,7 +21,8 @@ from zhiling.evaluate.suite import evaluate
 from zhiling.report import build, files
 from zhiling.report.page import SECTIONS
 from zhiling.report.words import LANGS, WORDS
-from zhiling.types import Example, Task
+from zhiling.store import Done, Store, write
+from zhiling.types import Example, Score, Task
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'`&amp;</svg></details></main>{{ 7*7 }}{% raw %}"
 
@@ -290,13 +291,17 @@ def test_samples_come_from_every_way_and_say_how_to_ask_for_more(page: Node, mad
 
 def test_wordings_that_won_and_lost_are_told_with_reasons(page: Node, made: dict):
     rows = cells(part(page, "wordings"))
-    won = [row for row in rows if "Won" in row[2]]
-    assert len(won) == 2 and len(rows) - 2 == len(LOSING)
-    template = next(one for one in made["templates"] if one.instruction == won[0][1])
-    mine = [row for row in made["examples"] if template.id in row.parents]
-    kept = sum(template.id in row.parents for row in made["kept"])
-    assert won[0][2] == f"▲ Won{len(mine)} made, {kept} kept" and "quality 0.71" in won[0][3]
-    assert {(row[0], row[3], row[1]) for row in rows[2:]} == set(LOSING)
+    competed = {one.instruction: one for one in made["templates"] if not one.maker.startswith("template")}
+    won = [row for row in rows if "Won" in row[3]]
+    assert {row[2] for row in won} == set(competed) and len(rows) == len(won) + len(LOSING)
+    for task, way, text, outcome, why in won:
+        template = competed[text]
+        mine, kept = (sum(template.id in row.parents for row in made[kind]) for kind in ("examples", "kept"))
+        assert outcome == f"▲ Won{mine} made, {kept} kept" and why == (template.why or "—")
+        assert (task, template.maker.split(":")[0]) == (template.task, way)
+    assert {(row[0], row[4], row[2]) for row in rows[len(won) :]} == set(LOSING) and {
+        row[1] for row in rows[len(won) :]
+    } == {"generate"}
 
 
 def test_a_price_that_is_unknown_is_not_zero(page: Node, made: dict, tmp_path: Path):
@@ -414,6 +419,30 @@ def test_long_texts_are_folded_and_very_long_ones_are_cut(tmp_path: Path):
     card = next(part(page, "samples").all("article"))
     assert card.one("details", class_="long").one("summary").attrs["data-more"].endswith("characters in all")
     assert "cut here" in card.text and len(card.text) < 30_000 and len(html) < 1_500_000
+
+
+def test_scorers_that_say_the_same_of_every_row_need_no_picture(tmp_path: Path):
+    rows = [Example("mood", f"Good or bad? {i}", "", "good", lang="en", maker="template:0") for i in range(9)]
+    said = [
+        Score(row.id, name, value)
+        for i, row in enumerate(rows)
+        for name, value in (("echo", 0.0), ("length", float(i)), ("format", 1.0))
+    ]
+    said += [Score(row.id, "clarity", None, "no model") for row in rows]
+    store = Store(tmp_path)
+    store.begin()
+    for kind, items in (("examples", rows), ("scores", said)):
+        store.commit(Done(kind, kind, "all", (write(tmp_path, f"{kind}.parquet", kind, items),), {}))
+    store.close()
+    section = part(written(tmp_path), "scores")
+    assert [box.text for box in section.all("h3")] == ["Clarityclarity", "Lengthlength"] and len(
+        list(section.all("svg"))
+    ) == 1
+    assert (
+        " ".join(section.one("p", class_="same").text.split())
+        == "The same value for every row: Repeats the prompt echo 0 (9) · Format format 1 (9)"
+    )
+    assert "No row could be scored." in section.text and "∅ 9 rows could not be scored: no model (9)" in section.text
 
 
 def test_the_page_s_size_does_not_grow_with_the_rows(tmp_path: Path, html: str):

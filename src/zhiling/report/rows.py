@@ -67,9 +67,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """An instruction that a model proposed. A winner has the rows that it made and those of them kept; a loser has none."""
+    """An instruction found or proposed. A winner has the rows that it made and those of them kept; a loser has none."""
 
     task: str
+    way: str
     lang: str
     maker: str
     text: Text
@@ -162,34 +163,39 @@ def _reasoned(scores: Iterable[tuple[str, float | None, str]]) -> tuple[tuple[st
     return tuple((scorer, value, cut(why, REASON)) for scorer, value, why in scores)
 
 
-LOST = """maker like 'generate%' and state in ('dropped', 'failed')
+CONTEST = "split_part(maker, ':', 1) in ('retrieve', 'generate')"
+"""SQL for the ways in which wordings compete; templates are written by hand and all of them used."""
+LOST = f"""{CONTEST} and state in ('dropped', 'failed')
     and not list_has_any(parents, coalesce((select list(id) from templates), []))"""
-"""SQL for a proposal that lost, as against a row that could not be filled: the latter has a template among its parents."""
+"""SQL for a wording that lost, as against a row that could not be filled: the latter has a template among its parents."""
 
 
 def winners(db: Any, selected: bool) -> tuple[Wording, ...]:
-    """The proposals of models that became templates, with the rows they became."""
+    """The wordings that became templates, with the rows they became."""
     found = db.execute(f"""
-        with rows as (select id, unnest(parents) as parent from examples where maker like 'generate%'),
+        with rows as (select id, unnest(parents) as parent from examples where {CONTEST}),
         used as (select parent, count(*) as made, count(kept.id) as kept from rows left join kept using (id) group by parent)
-        select task, lang, maker, {text("instruction")}, why, made, kept
-        from templates left join used on parent = id where maker like 'generate%' order by task, lang, id
+        select task, split_part(maker, ':', 1) as way, lang, maker, {text("instruction")}, why, made, kept
+        from templates left join used on parent = id where {CONTEST} order by task, way desc, lang, id
     """).fetchall()
     return tuple(
-        Wording(task, lang, maker, as_text(said), cut(why, REASON), True, made or 0, (kept or 0) if selected else None)
-        for task, lang, maker, said, why, made, kept in found
+        Wording(
+            task, way, lang, maker, as_text(said), cut(why, REASON), True, made or 0, (kept or 0) if selected else None
+        )
+        for task, way, lang, maker, said, why, made, kept in found
     )
 
 
-def losers(db: Any, most: int = 6) -> tuple[int, tuple[Wording, ...]]:
-    """How many proposals lost, and up to `most` of them per task."""
+def losers(db: Any, most: int = 4) -> tuple[int, tuple[Wording, ...]]:
+    """How many wordings lost, and up to `most` of them per task and way."""
     count = db.execute(f"select count(*) from rejects where {LOST}").fetchone()[0]
     found = db.execute(f"""
-        select task, maker, {text("text")}, why from rejects where {LOST}
-        qualify row_number() over (partition by task order by id) <= {most} order by task, id
+        select task, split_part(maker, ':', 1) as way, maker, {text("text")}, why from rejects where {LOST}
+        qualify row_number() over (partition by task, way order by id) <= {most} order by task, way desc, id
     """).fetchall()
     return count, tuple(
-        Wording(task, "", maker, as_text(said), cut(why, REASON), False, None, None) for task, maker, said, why in found
+        Wording(task, way, "", maker, as_text(said), cut(why, REASON), False, None, None)
+        for task, way, maker, said, why in found
     )
 
 

@@ -45,6 +45,11 @@ class Scorer:
     above: int
     """Rows beyond the last bucket's edge, counted into it: a long tail would squeeze everything else."""
 
+    @property
+    def constant(self) -> bool:
+        """Whether every row has one and the same value: nothing to draw."""
+        return self.single and len(self.buckets) == 1 and not self.unscored
+
 
 SPREAD = """
 select scorer, count(value) filter (isfinite(value)), count(*), min(value) filter (isfinite(value)), max(value) filter (isfinite(value)),

@@ -45,7 +45,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "tile.came": ("rows came in", "进来的行"),
     "tile.kept": ("rows kept", "保留的行"),
     "tile.ways": ("ways of constructing", "构造方式"),
-    "tile.difference": ("points, tuned minus base", "分，微调后减原模型"),
+    "tile.difference": ("tuned minus base, points", "微调后减原模型（分）"),
     "tile.spent": ("spent on models", "模型花费"),
     "tile.per_row": ("{usd} per kept row", "每保留一行 {usd}"),
     "tile.share": ("{share} of what came in", "占进来的 {share}"),
@@ -65,7 +65,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "place.quarantined": ("unreadable lines of the data", "数据中读不出的行"),
     "place.failed": ("could not be built", "构造失败"),
     "place.merged": ("equal to a row made before", "与先前的行相同"),
-    "place.proposal": ("instruction proposals that lost", "落选的指令候选"),
+    "place.proposal": ("wordings that lost", "落选的措辞"),
     "select.heldout": ("too close to a held-out row", "与留出数据太接近"),
     "select.exact": ("exact duplicates", "完全重复"),
     "select.near": ("near duplicates", "近似重复"),
@@ -136,6 +136,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "scores.unscored": ("∅ {n} row could not be scored:|∅ {n} rows could not be scored:", "∅ {n} 行无法评分："),
     "scores.unscored_tip": ("{n} row could not be scored|{n} rows could not be scored", "{n} 行无法评分"),
     "scores.nobody": ("No row could be scored.", "没有一行能够评分。"),
+    "scores.same": ("The same value for every row:", "所有行的值都相同："),
     "scores.above": (
         "{n} row lies beyond the last column and is counted in it.|{n} rows lie beyond the last column and are counted in it.",
         "有 {n} 行超出最后一列，并入该列。",
@@ -228,15 +229,18 @@ WORDS: dict[str, tuple[str, str]] = {
     # wordings
     "wordings": ("Instruction wordings that won and lost", "胜出与落选的指令措辞"),
     "wordings.lead": (
-        "What a model proposed, and what became of it. A proposal wins by its scores before it sees any data.",
-        "模型提出的指令及其结果。候选在填入数据之前凭评分胜出。",
+        "Wordings found in the instruction database or proposed by a model. Each was judged before it met any data.",
+        "从指令库检索到的和由模型提出的措辞；每一条都在填入数据之前经过评判。",
     ),
-    "wordings.none": ("No model proposed instructions in this run.", "这次运行没有由模型提出的指令。"),
+    "wordings.none": (
+        "No wordings competed in this run: its templates were all written by hand.",
+        "这次运行没有措辞之争：模板都是事先写好的。",
+    ),
     "wordings.won": ("Won", "胜出"),
     "wordings.lost": ("Lost", "落选"),
     "wordings.rows": ("{made} made, {kept} kept", "构造 {made} 行，保留 {kept} 行"),
     "wordings.rows_made": ("{made} made", "构造 {made} 行"),
-    "wordings.more": ("{n} of {all} losing proposals are shown.", "共 {all} 条落选候选，这里列出 {n} 条。"),
+    "wordings.more": ("{n} of {all} losing wordings are shown.", "共 {all} 条落选措辞，这里列出 {n} 条。"),
     "wordings.text": ("Wording", "措辞"),
     "wordings.outcome": ("Outcome", "结果"),
     # money
