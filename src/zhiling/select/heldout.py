@@ -13,7 +13,7 @@ from zhiling.registry import selector
 from zhiling.select.join import LOW, pairs
 from zhiling.select.rank import distinct
 from zhiling.select.shingles import Ints, Sets, build
-from zhiling.text import blank, normalise
+from zhiling.text import blank, jaccard, normalise, shingles
 from zhiling.types import Example, Verdict
 
 View: TypeAlias = Callable[[Example], str]
@@ -101,8 +101,10 @@ def _near(rows: Sequence[Example], held: Sequence[Example], view: View, threshol
 def _near_with_output(
     rows: Sequence[Example], held: Sequence[Example], view: View, threshold: float
 ) -> Iterator[Match]:
-    """Rows of any task whose content and output together reach the threshold."""
-    return _alike(rows, held, lambda row: f"{view(row)}\n{row.output}", threshold)
+    """Rows of any task whose content and output together reach the threshold, and whose outputs alone do."""
+    for row, rival in _alike(rows, held, lambda row: f"{view(row)}\n{row.output}", threshold):
+        if jaccard(shingles(row.output, N), shingles(rival.output, N)) >= threshold:
+            yield row, rival
 
 
 def _alike(rows: Sequence[Example], held: Sequence[Example], view: View, threshold: float) -> Iterator[Match]:

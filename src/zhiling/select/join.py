@@ -21,6 +21,7 @@ Agree = Callable[[Ints, Ints], NDArray[np.bool_]]
 
 LOW = 0xFFFFFFFF
 CANDIDATES = 1 << 20  # candidate pairs handled at once: bounds the memory
+PER_ROW = 64  # candidates per row from which on rows count as a crowd
 SLACK = 1e-9  # 0.7 * 10 is 7.000000000000001 in floats
 
 
@@ -78,7 +79,7 @@ def leaders(sets: Sets, threshold: float, agree: Agree | None = None) -> tuple[I
 
     def settle(rows: Ints) -> None:
         windows = _windows(sets, threshold, rows, None)
-        if windows.cost <= max(CANDIDATES, 64 * len(rows)):
+        if windows.cost <= max(CANDIDATES, PER_ROW * len(rows)) or len(rows) < 2:
             found = agreed(*_compare(sets, threshold, windows, ordered=False))
             for a, b, j in zip(*(column.tolist() for column in found), strict=True):
                 if rival[b] < 0 and rival[a] < 0:

@@ -45,7 +45,7 @@ def quota(
     said: dict[str, Verdict] = {}
     for group, members in groups.items():
         limit = rows if isinstance(rows, int) else rows.get(group, len(members))
-        last = members[limit - 1].id if limit else ""
+        last = members[min(limit, len(members)) - 1].id if limit else ""
         for place, row in enumerate(members, 1):
             over = say(
                 f"number {place} of {per} '{group}', which has {limit} places",

@@ -47,8 +47,14 @@ def scored(examples: Sequence[Example], scores: Scores, scorer: str, where: str)
 
 
 def distinct(examples: Sequence[Example]) -> list[Example]:
-    """Each row once, by id: whatever order the rows came in, this one is the same."""
-    return sorted({row.id: row for row in examples}.values(), key=lambda row: row.id)
+    """Each row once, by id: whatever order the rows came in, this one is the same.
+
+    Of rows with one id, which may differ in language and maker, the first by these stands.
+    """
+    once: dict[str, Example] = {}
+    for row in sorted(examples, key=lambda row: (row.id, row.lang, row.maker, row.parents)):
+        once.setdefault(row.id, row)
+    return list(once.values())
 
 
 def best_first(examples: Sequence[Example], scores: Scores, by: str | None, where: str) -> list[Example]:
