@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VECTOR_WEIGHT = 0.5
+VECTOR_WEIGHT = 0.4
 """The vector's part in a hit's score, chosen on SimCLUE and Natural Instructions: `benchmarks/bank.py` shows both."""
 MAX_FIELD = 1_000_000
 """Longest field of a row, in characters."""
@@ -159,8 +159,8 @@ class Bank:
     ) -> list[Hit]:
         """The `k` best rows for a query in zh or en, best first, each with its reasons; filters take exact values.
 
-        The score is VECTOR_WEIGHT x cosine + the rest x keyword part, the keyword part being the BM25 score as a share of the
-        highest in this search. Without vectors the keyword part counts alone.
+        The score is VECTOR_WEIGHT x cosine + the rest x keyword part, the keyword part being the BM25 score as a share of what a
+        row that says the whole query would have. Without vectors the keyword part counts alone.
         """
         if k < 1:
             raise RecipeError(say(f"k must be at least 1, got {k}", f"k 至少为 1，实际为 {k}"))
@@ -168,13 +168,8 @@ class Bank:
             return []
         where = {name: value for name, value in zip(FILTERS, (family, lang, licence), strict=True) if value is not None}
         found = search_index(self._index, query, max(_POOL, 5 * k), where)
-        best = max(found.scores.values(), default=0.0)
-        keyword = {number: score / best for number, score in found.scores.items()} if best else {}
-        cosine = (
-            self._cosines(query, keyword, max(_POOL, 5 * k), where)
-            if self.embedder and self._vectors and query.strip()
-            else {}
-        )
+        keyword, vectors = found.scores, bool(self.embedder and self._vectors and query.strip())
+        cosine = self._cosines(query, keyword, max(_POOL, 5 * k), where) if vectors else {}
         scores = {number: _joined(keyword.get(number, 0.0), cosine.get(number)) for number in {*keyword, *cosine}}
         ranked = sorted(scores, key=lambda number: (-round(scores[number], 6), number))[:k]
         return [

@@ -24,7 +24,7 @@ _HEAP = 64_000_000
 
 @dataclass(frozen=True, slots=True)
 class Keywords:
-    """What a keyword search found: {row number: score}, each score a share of the best any row could have, in [0, 1]."""
+    """What a keyword search found: {row number: score}, each score a share of what a row that says it all would have, in [0, 1]."""
 
     scores: Mapping[int, float]
     terms: Mapping[str, str]

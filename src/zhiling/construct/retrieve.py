@@ -54,7 +54,7 @@ def retrieve(
     bank: str = "seeds",
     keep: int = 3,
     pool: int = 30,
-    floor: float = 0.3,
+    floor: float = 0.2,
 ) -> Iterator[Template | Reject]:
     """Templates from the nearest instructions of a bank, adapted by rule to the task: at most `keep` per language.
 

@@ -15,7 +15,7 @@ from zhiling.construct.bind import default_slots, label_words
 from zhiling.construct.languages import Mention, code, language, mentions
 from zhiling.construct.sandbox import literal
 from zhiling.errors import say
-from zhiling.text import cut
+from zhiling.text import cut, length
 from zhiling.types import Task
 
 TRANSLATING = frozenset({"translation", "subtitles"})
@@ -101,7 +101,7 @@ def adapt(row: Row, task: Task, lang: str) -> Adapted | str:
         if why:
             return why
     filled, why = _slots(draft, task, lang)
-    why = why or _foreign(draft, task) or _leak(draft, task, lang)
+    why = why or _foreign(draft, task) or _leak(draft, task, lang) or _longer(row, task)
     if why:
         return why
     whole = bool(filled) and filled >= set(_own_inputs(task))
@@ -328,6 +328,14 @@ def _foreign(draft: _Draft, task: Task) -> str:
                 return say(
                     f"it speaks of '{cut(said, 30)}', which the task does not", f"它提到任务中没有的“{cut(said, 30)}”"
                 )
+    return ""
+
+
+def _longer(row: Row, task: Task) -> str:
+    """A worked answer far longer than any that the task shows: it does more than is asked (a question and its answer, a proof)."""
+    longest = max((length(demo.output) for demo in task.demos), default=0)
+    if longest and length(row.output) > max(2 * longest, longest + 4):
+        return say("its worked answer is far longer than the task's", "它的示例答案比任务的答案长得多")
     return ""
 
 
