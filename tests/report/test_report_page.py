@@ -440,7 +440,7 @@ def test_scorers_that_say_the_same_of_every_row_need_no_picture(tmp_path: Path):
     ) == 1
     assert (
         " ".join(section.one("p", class_="same").text.split())
-        == "The same value for every row: Repeats the prompt echo 0 (9) · Format format 1 (9)"
+        == "The same value for every row: Repeats the prompt echo 0 · Format format 1"
     )
     assert "No row could be scored." in section.text and "∅ 9 rows could not be scored: no model (9)" in section.text
 
