@@ -101,7 +101,7 @@ def adapt(row: Row, task: Task, lang: str) -> Adapted | str:
         if why:
             return why
     filled, why = _slots(draft, task, lang)
-    why = why or _foreign(draft, task) or _leak(draft, task, lang) or _longer(row, task)
+    why = why or _leak(draft, task, lang) or _foreign(draft, task) or _longer(row, task)
     if why:
         return why
     whole = bool(filled) and filled >= set(_own_inputs(task))
@@ -115,9 +115,8 @@ def _own_inputs(task: Task) -> list[str]:
 
 
 def _known(task: Task) -> str:
-    """Everything the task says of itself."""
-    shown = " ".join(part for demo in task.demos for part in demo)
-    return f"{task.name} {task.description} {task.output_format} {shown}".lower()
+    """What the task says of itself. Its demos do not count: what they mention is their content, not the task."""
+    return f"{task.name} {task.description} {task.output_format} {' '.join(task.labels)}".lower()
 
 
 # Labels.
@@ -321,10 +320,11 @@ def _foreign(draft: _Draft, task: Task) -> str:
         named = left[mention.start : mention.end]
         if code(named) not in {found.code for found in mentions(known)}:
             return say(f"it still speaks of {named}", f"仍然提到“{named}”")
+    numbers = {found[0] for found in _number.finditer(known)}
     for pattern in (_number, _quoted, _proper):
         for found in pattern.finditer(left):
             said = found[found.lastindex or 0]
-            if said.lower() not in known:
+            if said.lower() not in (numbers if pattern is _number else known):
                 return say(
                     f"it speaks of '{cut(said, 30)}', which the task does not", f"它提到任务中没有的“{cut(said, 30)}”"
                 )
@@ -333,6 +333,8 @@ def _foreign(draft: _Draft, task: Task) -> str:
 
 def _longer(row: Row, task: Task) -> str:
     """A worked answer far longer than any that the task shows: it does more than is asked (a question and its answer, a proof)."""
+    if task.family in TRANSLATING:  # how long a translation is depends on the text
+        return ""
     longest = max((length(demo.output) for demo in task.demos), default=0)
     if longest and length(row.output) > max(2 * longest, longest + 4):
         return say("its worked answer is far longer than the task's", "它的示例答案比任务的答案长得多")
