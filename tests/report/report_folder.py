@@ -113,7 +113,7 @@ def add_results(folder: Path, spoil: Spoil = str) -> dict[str, Any]:
         chinese = {"better": "更好", "worse": "更差"}.get(verdict, "无法判断")
         return {
             "metric": metric and spoil(metric), "n": n, "base": base, "tuned": tuned, "difference": round(tuned - base, 4), "low": low,
-            "high": high, "p": 0.001, "verdict": verdict, "words": {"en": spoil(f"{verdict}: {change}"), "zh": spoil(f"{chinese}：{change}")},
+            "high": high, "p": 0.1718 if verdict == "cannot tell" else 0.0004, "verdict": verdict, "words": {"en": spoil(f"{verdict}: {change}"), "zh": spoil(f"{chinese}：{change}")},
             "failed": 1 if verdict == "worse" else 0,
         }  # fmt: skip
 

@@ -118,7 +118,7 @@ def test_light_and_dark_follow_the_reader_and_the_button(browser: Any, address: 
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
-@pytest.mark.parametrize("width", [1280, 760, 390, 340])
+@pytest.mark.parametrize("width", [1280, 890, 760, 390, 340])
 def test_nothing_sticks_out_or_overlaps(browser: Any, address: str, lang: str, width: int):
     with opened(browser, f"{address}#{lang}", viewport={"width": width, "height": 800}) as page:
         page.evaluate("document.querySelectorAll('details').forEach(node => { node.open = true; })")

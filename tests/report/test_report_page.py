@@ -226,8 +226,8 @@ def test_the_loss_is_a_curve_per_task(page: Node, made: dict):
 def test_before_and_after_are_the_results(page: Node, made: dict):
     section = part(page, "proof")
     rows = {row[0]: row[1:] for row in cells(section)}
-    assert rows["translation"] == ["chrF", "40", "17.1", "20.5", "+3.4", "−1.2 … +8.1", "○ cannot tell"]
-    assert rows["handbook_qa"][-1] == "▼ worse" and rows["All tasks"][-1] == "▲ better"
+    assert rows["translation"] == ["chrF", "40", "17.1", "20.5", "+3.4", "−1.2 … +8.1", "0.172", "○ cannot tell"]
+    assert rows["handbook_qa"][-2:] == ["< 0.001", "▼ worse"] and rows["All tasks"][-1] == "▲ better"
     assert [row[0] for row in cells(section, 1)] == ["English", "Chinese"]
     assert (
         "95% interval" in section.text
@@ -366,7 +366,7 @@ def test_facts_that_are_missing_are_dashes(tmp_path: Path):
     for name in ("run.json", "recipe.yaml"):
         (tmp_path / "a" / name).unlink()
     page = written(tmp_path / "a")
-    assert cells(part(page, "proof")) == [["x", *"——————", "○ cannot tell"]]
+    assert cells(part(page, "proof")) == [["x", *"———————", "○ cannot tell"]]
     assert "how many came in is not recorded" in part(page, "ledger").text
     assert "No model was asked" in part(page, "bill").text and "holds no recipe" in part(page, "recipe").text
     assert page.one("main", id="en").one("h1").text == "0 of 1 tasks better, 1 cannot tell"

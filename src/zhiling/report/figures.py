@@ -32,6 +32,11 @@ def gain(value: float | None) -> str:
     return DASH if value is None else f"{100 * value:+.1f}".replace("-", "\u2212")
 
 
+def chance(p: float | None) -> str:
+    """A p-value, three decimals."""
+    return DASH if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def loss(value: float | None) -> str:
     """A loss, three decimals."""
     return DASH if value is None else f"{value:.3f}"

@@ -45,7 +45,8 @@ def render(facts: Facts, langs: Sequence[str], first: str) -> str:
     """The whole page, `first` being the language that is shown first."""
     env = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     env.globals.update(
-        count=figures.count, share=figures.share, score=figures.score, metric=figures.metric, gain=figures.gain, loss=figures.loss,
+        count=figures.count, share=figures.share, score=figures.score, metric=figures.metric, gain=figures.gain,
+        loss=figures.loss, chance=figures.chance,
         money=figures.money,
         pictures=pictures, swatch=swatch, known_ways=WAYS, states=STATES, sections=SECTIONS, total=_total,
     )  # fmt: skip

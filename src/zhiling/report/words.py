@@ -183,8 +183,9 @@ WORDS: dict[str, tuple[str, str]] = {
     # before and after
     "proof": ("Before and after", "微调之前与之后"),
     "proof.lead": (
-        "Both models on the same held-out rows. The interval is that of the paired difference: where it touches zero, nobody can tell.",
-        "两个模型回答同样的留出数据。区间是配对差值的区间：碰到零就无法判断。",
+        "Both models on the same held-out rows. A verdict is given where the interval of the paired difference leaves out zero"
+        " and a paired test agrees; else nobody can tell.",
+        "两个模型回答同样的留出数据。只有配对差值的区间不含零、且配对检验也同意，才下结论；否则就是无法判断。",
     ),
     "proof.none": ("Nothing was evaluated in this run.", "这次运行没有进行评估。"),
     "proof.scores": ("Score on held-out rows", "留出数据上的得分"),
