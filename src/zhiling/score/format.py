@@ -41,7 +41,7 @@ _dangling = re.compile(
     re.IGNORECASE,
 )
 _zh_dangling = re.compile(
-    rf"(?<=[{HAN}])(?:以及|或者|并且|而且|因为|但是|如果|例如|比如|包括|通过|对于|关于|使得|从而|的一个|等方面的)$"
+    rf"(?<=[{HAN}，、；])(?:以及|或者|并且|而且|因为|但是|如果|例如|比如|包括|通过|对于|关于|使得|从而|的一个|等方面的)$"
 )
 _wants_json = re.compile(
     r"\b(?:in|to|as|into|valid|create|generate|output|return|write|construct|build|produce) (?:an? |the )?(?:valid )?json\b"

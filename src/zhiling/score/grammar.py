@@ -31,7 +31,7 @@ IGNORED = frozenset(
 
 # Not the instruction's own words: quotations, code, addresses, tags.
 _foreign = re.compile(
-    r"```.*?(?:```|\Z)|`[^`\n]*`|\"[^\"]{0,600}\"|“[^”]{0,600}”|‘[^’]{0,600}’|(?<!\w)'[^'\n]{2,400}'(?!\w)|https?://\S+|\S+@\S+|#\w+"
+    r"```.*?(?:```|\Z)|`[^`\n]*`|\"[^\"]{0,600}\"|“[^”]{0,600}”|‘[^’]{0,600}’|(?<!\w)'[^'\n]{2,400}'(?!\w)|https?://\S+|\S+@\S+|#\w+|\w+_\w+"
     r"|(?<=:)\s*\n.*|(?:following|sentence|phrase|text|paragraph|passage|below|into \w+)[^.!?:\n]{0,60}:.*",
     re.DOTALL | re.IGNORECASE,
 )
@@ -45,9 +45,12 @@ _british = tuple(
     (re.compile(pattern), american)
     for pattern, american in (
         (r"is(?=e|ed|es|er|ing|ation)", "iz"), (r"ys(?=e|ed|ing)", "yz"), ("our", "or"), ("re$", "er"), ("ll", "l"), ("ogue", "og"),
-        ("ence$", "ense"), ("ae|oe", "e"), ("programme", "program"), ("grey", "gray"),
+        ("ence$", "ense"), ("ae|oe", "e"),
     )
 )  # fmt: skip
+_odd = frozenset({
+    "programme", "programmes", "grey", "greyer", "tyre", "tyres", "pyjamas", "jewellery", "aeroplane", "aeroplanes", "cheque", "cheques", "kerb",
+})  # fmt: skip
 _local = threading.local()
 
 
@@ -97,8 +100,11 @@ def _english(passage: str) -> list[tuple[float, str]] | None:
             ):
                 continue
             if rule == "SpellCheck":
+                near = [suggestion.replacement_text.lower() for suggestion in lint.suggestions]
+                if _is_british(lint.problem_text.lower(), near):
+                    continue
                 unknown += 1
-                if not _misspelt(plain, lint):
+                if not _misspelt(plain, lint, near):
                     continue
             weight = WEIGHTS.get(lint.lint_kind, 0.0)
             if weight and rule not in IGNORED:
@@ -109,17 +115,19 @@ def _english(passage: str) -> list[tuple[float, str]] | None:
     return [(weight, what) for _, weight, what in sorted(found)]
 
 
-def _misspelt(passage: str, lint: Any) -> bool:
-    """An unknown word that is a slip of the pen: close to a known one, and no name, abbreviation, compound or British spelling."""
+def _is_british(word: str, near: Sequence[str]) -> bool:
+    """A word whose American spelling is among the suggestions, or one of the few that differ by no rule."""
+    return word in _odd or any(pattern.sub(american, word) in near for pattern, american in _british)
+
+
+def _misspelt(passage: str, lint: Any, near: Sequence[str]) -> bool:
+    """An unknown word that is a slip of the pen: close to a known one, and no name, abbreviation or part of a compound."""
     word, start, end = lint.problem_text, lint.span.start, lint.span.end
     before = passage[:start].rstrip()
     opens = not before or before[-1] in ".!?:\n"
     if len(word) < 4 or not word.isalpha() or not (word.islower() or (opens and word[1:].islower())):
         return False
     if "-" in passage[max(0, start - 1) : start] + passage[end : end + 1]:
-        return False
-    near = [suggestion.replacement_text.lower() for suggestion in lint.suggestions]
-    if any(pattern.sub(american, word.lower()) in near for pattern, american in _british):
         return False
     return any(SequenceMatcher(None, word.lower(), other, autojunk=False).ratio() >= CLOSE for other in near)
 

@@ -47,7 +47,7 @@ _plain = re.compile(
     r"|^i (?:strongly )?(?:condemn|(?:do not|don't) (?:support|condone|believe in))\b"
     r"|\b(?:limitations? of|(?:done|performed) by) (?:an? |the )?(?:gpt|language) models?\b"
     r"|\b(?:gpt|language) models? (?:can ?not|(?:is|are) (?:not|unable))\b"
-    rf"|(?:抱歉|对不起|很遗憾|不好意思)[^。!?\n]{{0,16}}(?:{_ZH_NOT}|不清楚|没有(?:足够|相关|权限|能力|收到|看到))"
+    rf"|(?:抱歉|对不起|很遗憾|不好意思)[^。!?\n]{{0,40}}(?:{_ZH_NOT}|不清楚|没有(?:足够|相关|权限|能力|收到|看到))"
     rf"|(?:^|[。,!\s])我{_ZH_NOT}(?:为您|为你|给您|给你|直接|向您|向你|就此)?"
     r"(?:提供|回答|帮助|协助|满足|完成|生成|执行|访问|讨论|评价|查看|判断|给出|支持|参与|透露|确定)"
 )

@@ -1,0 +1,126 @@
+"""Structural defects: each code on planted rows, counted on the real ones, and absent from what people wrote."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+from score_rows import alpaca, row
+
+from zhiling.score.format import CHECKS, format
+
+
+def codes(*fields):
+    score = next(format([row(*fields)]))
+    found = [part.split(":")[0] for part in score.why.split("; ")] if score.why else []
+    assert score.value == float(not found)
+    return found
+
+
+LONG = "The committee met three times in the spring and then agreed on a plan for the new library building"
+
+
+@pytest.mark.parametrize(
+    ("code", "fields"),
+    [
+        ("empty_instruction", (" \n", "A colour.")),
+        ("empty_instruction", ("N/A", "A colour.")),
+        ("empty_output", ("Name a colour.", "  \n")),
+        ("fake_input", ("Name a colour.", "Blue", "<noinput>")),
+        ("fake_input", ("Name a colour.", "Blue", "No input required.")),
+        ("fake_input", ("说一种颜色。", "蓝色", "（无输入）")),
+        ("fake_output", ("Draw a cat.", "<nooutput>")),
+        ("fake_output", ("画一只猫。", "无需输出")),
+        ("merged", ("Why is the sky blue?", "Light is scattered.\n##\n7. Instruction: Name a fruit.\n7. Input:\n<noinput>\n7. Output:\nPear")),
+        ("merged", ("天为什么是蓝的？", "因为光的散射。\n\n指令：说一种水果。\n输出：梨")),
+        ("merged", ("Name a fruit.", "Pear\n\n### Instruction:\nName a tree.")),
+        ("truncated", ("What happened?", LONG + " because the")),
+        ("truncated", ("What happened?", LONG + ",")),
+        ("truncated", ("发生了什么？", "委员会在春天开了三次会，最后同意了新图书馆的建设方案，并且")),
+        ("code_fence", ("Print a.", "Here:\n```python\nprint('a')")),
+        ("json", ("Return the names as JSON.", '{"names": ["Ann", "Bob"]')),
+        ("json", ("以 JSON 格式输出。", '{"姓名": 安,}')),
+        ("mojibake", ("Say it.", "It\u00e2\u20ac\u2122s a fine day.")),
+        ("mojibake", ("说吧。", "今天\ufffd天气很好。")),
+        ("entities", ("说吧。", "他说&quot;你好&quot;。")),
+        ("control", ("Say it.", "A fine\x07 day.")),
+        ("control", ("说吧。", "今天\ud800天气很好。")),
+    ],
+)  # fmt: skip
+def test_planted_defects(code, fields):
+    assert code in codes(*fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("Name a colour.", "Blue"),
+        ("说一种颜色。", "蓝色"),
+        ("How many are left?", "None"),
+        ("还剩下什么？", "无"),
+        ("What does it print?", "null"),
+        ("Decode this.", "SOS", "... --- ..."),
+        ("将句子翻译成法语：你好，世界！\n示例：\n输入：Hello, world!\n输出：Bonjour, le monde!", "Bonjour, le monde!"),
+        ("Invent an instruction with its input and output.", "Instruction: Add.\nInput: 1 2\nOutput: 3"),
+        ("Give the recipe.", "Ingredients:\n- rice\nInstructions:\n1. Boil it."),
+        ("Show the steps.", "1. Input: read the file\n2. Output: write the file"),
+        ("Which song titles?", "Let it Be, Hey Jude"),
+        ("Write a haiku.", "White clouds move slowly by the empty hill,\nCalmly drifting on"),
+        ("Write a sonnet line.", "The calm and empty evening sky above the"),
+        ("Write SQL.", "SELECT name FROM people WHERE age > 3;"),
+        ("Sign off.", "Yours sincerely,"),
+        ("Parse this JSON and say what it holds.", "[name and age]"),
+        ("Return JSON.", '```json\n{"a": [1, 2]}\n```'),
+        ("Escape this for HTML.", "&lt;b&gt;"),
+        ("Traduis.", "Voilà une phrase écrite à Paris, où l’été naît — ça ira."),
+        ("Say it in German.", "Schöne Grüße aus Köln, äöü ß."),
+        ("说明步骤。", "第一步，打开文件；第二步，保存。"),
+    ],
+)
+def test_sound_rows(fields):
+    assert codes(*fields) == []
+
+
+def test_every_check_has_a_planted_row():
+    planted = {mark.args[1][i][0] for mark in test_planted_defects.pytestmark for i in range(len(mark.args[1]))}
+    assert planted == set(CHECKS)
+
+
+def test_what_can_be_counted_exactly_in_alpaca(shared):
+    """The defects of the 52k rows that a plain pattern finds are all flagged, and little else is."""
+    rows = alpaca(shared / "02_alpaca/alpaca_52k_original.jsonl.gz")
+    found = {item.id: score.why for item, score in zip(rows, format(rows), strict=True)}
+    empty = [item.id for item in rows if not item.output.strip()]
+    fake = [item.id for item in rows if re.fullmatch(r"\W*(no ?input|none|n/a)\W*", item.input.lower())]
+    marked = [item.id for item in rows if re.search(r"<no ?(in|out)put", (item.input + item.output).lower())]
+    merged = [item.id for item in rows if re.search(r"\n\W*\d+\. Instruction:[\s\S]*\n\W*\d+\. Output:", item.output)]
+    assert (len(empty), len(fake) > 600, len(marked) > 150, len(merged) > 30) == (28, True, True, True)
+    assert all("empty_output" in found[key] for key in empty)
+    assert all("fake_input" in found[key] for key in fake)
+    assert all(found[key] for key in marked)
+    assert all("merged" in found[key] for key in merged)
+    counts = Counter(part.split(":")[0] for why in found.values() if why for part in why.split("; "))
+    assert set(counts) <= set(CHECKS)
+    assert sum(bool(why) for why in found.values()) < 0.02 * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("file", "most"),
+    [
+        ("02_alpaca/alpagasus_dolly_3k.jsonl.gz", 0),
+        ("02_alpaca/raschka_instruction_1100.jsonl", 0),
+        ("02_alpaca/llamafactory_alpaca_zh_demo.jsonl.gz", 1),  # one fence that is not closed
+        ("02_alpaca/zh_extra_topics.jsonl.gz", 2),  # one empty, one cut off
+    ],
+)
+def test_sound_data_stays_whole(shared, file, most):
+    scores = list(format(alpaca(shared / file)))
+    assert sum(score.value == 0 for score in scores) <= most
+
+
+def test_translated_rows_with_left_over_entities(shared):
+    rows = alpaca(shared / "02_alpaca/alpaca_zh_community_translated.jsonl.gz")
+    found = [score.why for item, score in zip(rows, format(rows), strict=True) if "&quot;" in item.output]
+    assert len(found) > 5
+    assert all("entities" in why for why in found)
