@@ -81,7 +81,7 @@ def build_folder(folder: Path, *, repeat: int = 1, until: str = "evaluate", spoi
     states = {state: sum(entry.state == state for entry in ledger) for state in STATES} if ledger else {}
     facts = {
         "name": spoil("demo"), "seed": 7, "engine": spoil("local"), "until": spoil(until), "states": states, "came": len(ledger),
-        "kept": len(made["kept"]), "reused": 0, "worked": 41, "tuned": {}, "spent": {spoil(name): spent for name, spent in SPENT.items()},
+        "kept": len(made["kept"]), "reused": 0, "worked": 41, "tuned": {"base": spoil("embedded"), "method": "lora", "rows": len(made["kept"])}, "spent": {spoil(name): spent for name, spent in SPENT.items()},
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
     (folder / "recipe.yaml").write_text(spoil((DEMO / "recipe.yaml").read_text(encoding="utf-8")), encoding="utf-8")

@@ -170,6 +170,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "One model learned all tasks together, the loss counted on the answers alone. Each line is one task.",
         "一个模型同时学习全部任务，只在答案上计算损失。每条线是一个任务。",
     ),
+    "loss.how": ("{base} tuned with {method} on {n} row|{base} tuned with {method} on {n} rows", "用 {n} 行以 {method} 微调 {base}"),
     "loss.every": ("a point averages {n} steps", "每个点是 {n} 步的平均"),
     "loss.none": ("Nothing was tuned in this run.", "这次运行没有进行微调。"),
     "loss.steps": ("step", "步"),
