@@ -27,7 +27,7 @@ APPLICATION = 0x7A686C67  # "zhlg": tells our file from any other SQLite file
 VERSION = 1
 BUSY_SECONDS = 60.0
 GATHER_SECONDS = 0.05  # a commit waits this long for company, unless someone waits for it
-SNAPSHOT_SECONDS = 1.0
+REFRESH_SECONDS = 1.0
 GROUP, ROWS = 1024, 64
 
 _schema = """
@@ -50,6 +50,45 @@ class _Put(NamedTuple):
     then: Then
 
 
+class _Known:
+    """Which keys the file may hold: a Bloom filter of 8 MB, so that a reply that is not there costs no reading.
+
+    Two bits per key: of a million keys asked in vain one in a thousand is looked for in the file all the same.
+    """
+
+    BITS = 1 << 26
+
+    def __init__(self) -> None:
+        self._bits = bytearray(self.BITS // 8)
+        self._last, self._due = 0, 0.0
+
+    def __contains__(self, key: str) -> bool:
+        a, b = self._places(key)
+        return bool(self._bits[a >> 3] >> (a & 7) & 1 and self._bits[b >> 3] >> (b & 7) & 1)
+
+    def add(self, key: str) -> None:
+        for place in self._places(key):
+            self._bits[place >> 3] |= 1 << (place & 7)
+
+    def refresh(self, connection: sqlite3.Connection) -> None:
+        """Take in what has been added to the file, at most once in REFRESH_SECONDS."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        newest = connection.execute("SELECT max(rowid) FROM replies").fetchone()[0] or 0
+        if newest < self._last:  # the file was pruned, which numbers its rows anew
+            self._last = 0
+        if newest > self._last:
+            for (key,) in connection.execute("SELECT key FROM replies WHERE rowid > ?", (self._last,)):
+                self.add(key)
+            self._last = newest
+        self._due = time.monotonic() + REFRESH_SECONDS
+
+    def _places(self, key: str) -> tuple[int, int]:
+        number = hash(key)  # of this process only, as the filter is
+        return number & (self.BITS - 1), number >> 32 & (self.BITS - 1)
+
+
 class ReplyCache:
     """Replies by request key, in one file. Safe for threads and for processes; a forked child opens its own connections."""
 
@@ -60,7 +99,7 @@ class ReplyCache:
         self._pid = 0
         self._reader: sqlite3.Connection | None = None
         self._inherited: sqlite3.Connection | None = None
-        self._recent: dict[str, tuple[Any, ...]] = {}
+        self._known = _Known()
         self._puts: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
         self._hurry = threading.Event()
         self._writer: threading.Thread | None = None
@@ -72,9 +111,14 @@ class ReplyCache:
         return f"ReplyCache({str(self.path)!r})"
 
     def get(self, key: str) -> Reply | None:
-        """The reply kept under a key, marked `cached`, or None. A few microseconds."""
-        with self._trouble(), self._lock:
-            row = self._snapshot().execute(_select, (key,)).fetchone() or self._recent.get(key)
+        """The reply kept under a key, marked `cached`, or None. What another process keeps is seen within REFRESH_SECONDS."""
+        try:
+            with self._lock:
+                connection = self._connection()
+                self._known.refresh(connection)
+                row = connection.execute(_select, (key,)).fetchone() if key in self._known else None
+        except sqlite3.Error as error:
+            raise _classified(error, self.path) from error
         if row is None:
             return None
         text, finish, label, prompt, completion, logprobs, seconds, usd = row
@@ -166,33 +210,11 @@ class ReplyCache:
             writer.join()
         with self._lock:
             if self._reader is not None and self._pid == os.getpid():
-                self._reader.rollback()
-                with suppress(sqlite3.Error):  # another process is writing: the log stays for it to fold in
+                with suppress(sqlite3.Error):  # another process is at it: the log stays for that one to fold in
+                    self._reader.execute("PRAGMA busy_timeout=100")
                     self._reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._reader.close()
             self._reader = None
-
-    def _snapshot(self) -> sqlite3.Connection:
-        """The reading connection, inside a read transaction that lasts SNAPSHOT_SECONDS where an event loop can end it.
-
-        Reading in one transaction spares each read the locks and the look for changes. What this process commits meanwhile is in
-        `_recent`; what others commit is seen with that delay. Call with the lock held.
-        """
-        connection = self._connection()
-        if not connection.in_transaction:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                return connection
-            self._recent = {}  # before the transaction begins: all that was in it is visible then
-            connection.execute("BEGIN")
-            loop.call_later(SNAPSHOT_SECONDS, self._rest)
-        return connection
-
-    def _rest(self) -> None:
-        with self._lock:
-            if self._reader is not None and self._pid == os.getpid():
-                self._reader.rollback()
 
     def _connection(self) -> sqlite3.Connection:
         """The connection that reads; call with the lock held."""
@@ -250,7 +272,8 @@ class ReplyCache:
                         connection = connection or self._connect()
                         _commit(connection, [put.row for put in waiting])
                         with self._lock:
-                            self._recent.update((put.row[0], _read(put.row)) for put in waiting)
+                            for put in waiting:
+                                self._known.add(put.row[0])
                 except Exception as trouble:
                     error = boundary(trouble, str(self.path))
             _tell(waiting, error)
@@ -285,11 +308,6 @@ def _row(key: str, model: str, reply: Reply) -> tuple[Any, ...]:
         reply.usd,
         time.time(),
     )
-
-
-def _read(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What `_select` would give for a row."""
-    return (*row[2:10],)
 
 
 def _commit(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:

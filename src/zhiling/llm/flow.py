@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,11 +28,6 @@ class Flow(Generic[Item, Result]):
         self._consumer: asyncio.Future[None] | None = None
         self._workers: set[asyncio.Task[None]] = set()
         self._trouble: BaseException | None = None
-
-    def start(self, worker: asyncio.Task[None]) -> None:
-        """Count a worker; the flow ends when all have ended and all their results are given."""
-        self._workers.add(worker)
-        worker.add_done_callback(self._ended)
 
     async def take(self) -> tuple[int, Item]:
         """The next item and its index. Raises StopAsyncIteration when there is none, or something has gone wrong."""
@@ -66,14 +61,22 @@ class Flow(Generic[Item, Result]):
         self._wake()
 
     def fail(self, trouble: BaseException) -> None:
-        """Something went wrong that ends the flow: the consumer gets it raised after what is ready."""
+        """Something happened that ends the flow: nothing more is taken, and the consumer gets it raised after the last result."""
         self._trouble = self._trouble or trouble
         while self._waiting:
             self._release()
         self._wake()
 
-    async def results(self) -> AsyncIterator[tuple[int, Result]]:
-        """(index, result) as they come. Raises what `fail` was told. Cancels the workers when the consumer leaves early."""
+    async def results(
+        self, work: Callable[[], Coroutine[Any, Any, None]], workers: int
+    ) -> AsyncIterator[tuple[int, Result]]:
+        """Start so many workers and give (index, result) as they come, until all have ended and every item taken has its result.
+
+        Raises what `fail` was told, or what a worker raised. Cancels the workers when the consumer leaves early.
+        """
+        self._workers = {asyncio.ensure_future(work()) for _ in range(workers)}
+        for worker in self._workers:
+            worker.add_done_callback(self._ended)
         try:
             while True:
                 while self._ready:
@@ -81,15 +84,14 @@ class Flow(Generic[Item, Result]):
                     self._out -= 1
                     self._release()
                     yield pair
-                if not self._workers and (self._trouble is not None or self._out == 0):
+                if not self._workers and self._out == 0:
                     break
                 self._consumer = asyncio.get_running_loop().create_future()
                 await self._consumer
         finally:
-            workers = list(self._workers)
-            for worker in workers:
+            for worker in (left := list(self._workers)):
                 worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
         if self._trouble is not None:
             raise self._trouble
 

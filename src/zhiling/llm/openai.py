@@ -136,7 +136,7 @@ class OpenAI:
             if self._key is not None:
                 raw = self._key.hide(raw)
             if status == 200:
-                return self._read(raw, headers.get("Content-Type", ""), chat, time.perf_counter() - start)
+                return self._read(raw, headers, chat, time.perf_counter() - start)
             failure = faults.of_status(status, headers, raw, self._origin)
         raise failure from None  # aiohttp's own exception may hold the request's headers
 
@@ -199,11 +199,11 @@ class OpenAI:
                 body[name] = value
         return body
 
-    def _read(self, raw: bytes, content_type: str, chat: bool, seconds: float) -> Reply:
+    def _read(self, raw: bytes, headers: Mapping[str, str], chat: bool, seconds: float) -> Reply:
         try:
             answer = json.loads(raw.decode("utf-8"))
         except (ValueError, RecursionError):
-            raise faults.of_body(raw, content_type, self._origin) from None
+            raise faults.of_body(raw, headers.get("Content-Type", ""), self._origin) from None
         if isinstance(answer, dict) and answer.get("error"):  # some endpoints put their errors under status 200
             code = answer["error"].get("code") if isinstance(answer["error"], dict) else None
             raise faults.of_status(code if isinstance(code, int) and code >= 400 else 500, {}, raw, self._origin)

@@ -122,10 +122,11 @@ def _number(value: float, schema: Schema, path: str) -> Iterator[str]:
 
 
 def _limits(size: float, low: float | None, high: float | None, path: str, unit: str) -> Iterator[str]:
+    shown = f"{size} {unit}" if unit else str(size)
     if low is not None and size < low:
-        yield _at(path, f"{size} {unit} where at least {low} are needed", f"{size} {unit}，至少需要 {low}")
+        yield _at(path, f"{shown} where at least {low} are needed", f"{shown}，至少需要 {low}")
     if high is not None and size > high:
-        yield _at(path, f"{size} {unit} where at most {high} are allowed", f"{size} {unit}，最多允许 {high}")
+        yield _at(path, f"{shown} where at most {high} are allowed", f"{shown}，最多允许 {high}")
 
 
 def _combined(value: Any, schema: Schema, root: Schema, path: str) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import json
 import os
 import time
@@ -12,11 +14,14 @@ from zhiling.errors import ProviderError, boundary
 from zhiling.llm.base import label
 from zhiling.types import Reply, Request
 
+LINES, SECONDS = 64, 0.2
+
 
 class Trace:
-    """Appends to a file that any number of processes may share: each line is one write. No key ever gets here.
+    """Appends whole lines to a file that any number of processes may share. No key ever gets here.
 
-    Prompts and replies are left out unless `content` is set.
+    Lines are written LINES at a time or after SECONDS, so a killed process may leave its last few unwritten; what was answered is in
+    the reply cache all the same. Prompts and replies are left out unless `content` is set.
     """
 
     def __init__(self, path: Path, provider: str, model: str, content: bool = False) -> None:
@@ -24,9 +29,12 @@ class Trace:
         self._fixed = json.dumps({"gen_ai.provider.name": provider, "gen_ai.request.model": label(model)})[:-1] + ", "
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._lines: list[str] = []
+            self._timed = False
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise boundary(error, str(path)) from error
+        atexit.register(self.close)
 
     def call(
         self, key: str, request: Request, reply: Reply | None, error: ProviderError | None, seconds: float, attempt: int
@@ -45,10 +53,21 @@ class Trace:
             )
         rest = self._rest(request, reply, error)
         line += f", {json.dumps(rest)[1:]}\n" if rest else "}\n"
-        try:
-            os.write(self._file, line.encode("ascii"))
-        except OSError as trouble:
-            raise boundary(trouble, str(self.path)) from trouble
+        self._lines.append(line)
+        if len(self._lines) >= LINES:
+            self.flush()
+        elif not self._timed:
+            self._timed = True
+            asyncio.get_running_loop().call_later(SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write what is waiting. Raises EngineError when the disk is full."""
+        lines, self._lines, self._timed = self._lines, [], False
+        if lines and self._file >= 0:
+            try:
+                os.write(self._file, "".join(lines).encode("ascii"))
+            except OSError as trouble:
+                raise boundary(trouble, str(self.path)) from trouble
 
     def _rest(self, request: Request, reply: Reply | None, error: ProviderError | None) -> dict[str, Any]:
         """What only some calls have."""
@@ -65,6 +84,9 @@ class Trace:
         return rest
 
     def close(self) -> None:
+        """Write what is waiting and let go of the file."""
+        self.flush()
+        atexit.unregister(self.close)
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

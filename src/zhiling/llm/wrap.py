@@ -57,7 +57,7 @@ class Model:
         self.spent = Spent()
         self.stopped: ProviderError | None = None
         self.lanes = min(lanes or provider.lanes, provider.lanes)
-        self._lanes = Lanes(self.lanes, rpm, tpm)
+        self._lanes, self._paced = Lanes(self.lanes, rpm, tpm), tpm is not None
         self._breaker = Breaker(max(8, self.lanes), notice)
         self._budget = Budget(budget, self.price, where)
         self._latency = 0.0
@@ -94,7 +94,7 @@ class Model:
             raise outcome
         return outcome
 
-    async def map(
+    def map(
         self, requests: Iterable[Request] | AsyncIterable[Request], *, window: int | None = None
     ) -> AsyncIterator[tuple[int, Reply | ProviderError]]:
         """(index, reply or error) as they come, not in order. Memory holds at most `window` requests (default: eight per lane).
@@ -103,12 +103,7 @@ class Model:
         are finished and yielded, then that error is raised; whatever else goes wrong is raised too.
         """
         flow: Flow[Request, Reply | ProviderError] = Flow(requests, window or 8 * self.lanes)
-        for _ in range(self.lanes):
-            flow.start(asyncio.ensure_future(self._work(flow)))
-        async for pair in flow.results():
-            yield pair
-        if self.stopped is not None:
-            raise self.stopped
+        return flow.results(partial(self._work, flow), self.lanes)
 
     async def ask_all(self, requests: Iterable[Request]) -> list[Reply | ProviderError]:
         """All replies in order, an error in the place of each request that has none. Raises when the model stops."""
@@ -170,6 +165,10 @@ class Model:
                     flow.drop()
                 else:
                     flow.give(index, error)
+            except BaseException:
+                flow.drop()
+                raise
+        flow.fail(self.stopped)
 
     async def _obtain(self, request: Request, then: Callable[[Outcome], None]) -> None:
         """Get the reply from the cache or the model and call `then` with it as soon as it is safe on disk; that may be after this returns.
@@ -245,7 +244,7 @@ class Model:
                 self.spent.retries += 1
 
     async def _attempt(self, request: Request, key: str, attempt: int) -> Reply:
-        await self._lanes.enter(prompt_tokens(request) + request.max_tokens)
+        await self._lanes.enter(prompt_tokens(request) + request.max_tokens if self._paced else 0)
         probe, hold, settled = False, None, False
         start = time.perf_counter()
         try:
