@@ -49,7 +49,7 @@ _british = tuple(
     )
 )  # fmt: skip
 _odd = frozenset({
-    "programme", "programmes", "grey", "greyer", "tyre", "tyres", "pyjamas", "jewellery", "aeroplane", "aeroplanes", "cheque", "cheques", "kerb",
+    "programme", "programmes", "grey", "greyer", "tyre", "tyres", "pyjamas", "jewellery", "aeroplane", "aeroplanes", "cheque", "cheques",
 })  # fmt: skip
 _local = threading.local()
 
