@@ -130,7 +130,7 @@ class OpenAI:
             async with session.post(self._base + path, data=body, allow_redirects=False) as answer:
                 raw = await answer.read()
                 status, headers = answer.status, answer.headers
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        except Exception as error:  # of_exception raises again what is not the network's
             failure = faults.of_exception(error, self._origin)
         else:
             if self._key is not None:
