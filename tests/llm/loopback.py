@@ -165,6 +165,8 @@ class Server:
                 if bad is not None:
                     return bad
             answer = self._answer(body, fault)
+            if fault == "empty":
+                return web.json_response(answer)
             if self._log >= 0:
                 os.write(self._log, f"{name}\n".encode())
             self.done[name] += 1

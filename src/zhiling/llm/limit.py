@@ -149,7 +149,7 @@ class Breaker:
             except TimeoutError:
                 continue
         if self.dead is not None:
-            raise self.dead
+            raise self.dead.with_traceback(None)
         return False
 
     def answered(self) -> None:

@@ -189,7 +189,7 @@ class Model:
             then(self._held(request, reply))
             return
         if self.stopped is not None:
-            raise self.stopped
+            raise self.stopped.with_traceback(None)
         self._under_way[key] = []
         try:
             reply = await self._retrying(sent, key)
