@@ -13,7 +13,7 @@ from zhiling.score.format import CHECKS, format
 
 def codes(*fields):
     score = next(format([row(*fields)]))
-    found = [part.split(":")[0] for part in score.why.split("; ")] if score.why else []
+    found = score.why.split(": ")[0].split(", ") if score.why else []
     assert score.value == float(not found)
     return found
 
@@ -100,7 +100,7 @@ def test_what_can_be_counted_exactly_in_alpaca(shared):
     assert all("fake_input" in found[key] for key in fake)
     assert all(found[key] for key in marked)
     assert all("merged" in found[key] for key in merged)
-    counts = Counter(part.split(":")[0] for why in found.values() if why for part in why.split("; "))
+    counts = Counter(code for why in found.values() if why for code in why.split(": ")[0].split(", "))
     assert set(counts) <= set(CHECKS)
     assert sum(bool(why) for why in found.values()) < 0.02 * len(rows)
 

@@ -20,6 +20,7 @@ _numbered = re.compile(rf"^[^\S\n]*\W{{0,6}}(\d+)\s*[.)、]\s*{_label}\s*[:：]"
 _speaks_of_labels = re.compile(
     r"instructions?\b|指令|\binputs?\b|输入|prompts?\b|dialog|对话|conversation", re.IGNORECASE
 )
+_names_of_labels = ("instruction", "input", "output", "response", "指令", "输入", "输出", "回答")
 _hashed = re.compile(r"^#{2,4}\s*(?:instruction|response|指令|回答)\s*[:：]", re.IGNORECASE | re.MULTILINE)
 _labels = re.compile(rf"^\W{{0,3}}{_label}\s*[:：]", re.IGNORECASE | re.MULTILINE)
 _control = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -35,11 +36,12 @@ _code = re.compile(
     r"```|^\s*(?:def|class|import|from|for|if|while|return|#include|SELECT|public|function|var|let|const)\b|[;{}]\s*$|\w\(.*\)\s*:?\s*$|[=|+*/\\<>]",
     re.MULTILINE | re.IGNORECASE,
 )
-_dangling = re.compile(
-    r"(?:^|\s)(?:the|a|an|of|and|or|to|that|which|is|are|was|were|from|as|into|his|her|its|our|your|their|because|if|when|than|will|can|should"
-    r"|would|by|but|has|have|been|such)$",
-    re.IGNORECASE,
-)
+_dangling = frozenset({
+    "the", "a", "an", "of", "and", "or", "to", "that", "which", "is", "are", "was", "were", "from", "as", "into", "his", "her", "its",
+    "our", "your", "their", "because", "if", "when", "than", "will", "can", "should", "would", "by", "but", "has", "have", "been",
+    "such",
+})  # fmt: skip
+_han = re.compile(f"[{HAN}]")
 _zh_dangling = re.compile(
     rf"(?<=[{HAN}，、；])(?:以及|或者|并且|而且|因为|但是|如果|例如|比如|包括|通过|对于|关于|使得|从而|的一个|等方面的)$"
 )
@@ -56,14 +58,15 @@ _verse = re.compile(
 
 @scorer("format", low=0, high=1, better="high", langs=("zh", "en"))
 def format(examples: Sequence[Example]) -> Iterator[Score]:
-    """1 where the row is whole, 0 where it has a structural defect; `why` begins with the defect's code.
+    """1 where the row is whole, 0 where it has structural defects; `why` begins with their codes.
 
     Codes: empty_instruction, empty_output, fake_input ("<noinput>", "N/A"), fake_output, merged (several rows run together),
     truncated, code_fence (unclosed), json (asked for, and broken), mojibake, entities (unescaped HTML), control (characters).
     """
     for row in examples:
-        found = [f"{code}: {what.replace(';', ',')}" for code, check in CHECKS.items() if (what := check(row))]
-        yield Score(row.id, "format", float(not found), "; ".join(found))
+        found = {code: what for code, check in CHECKS.items() if (what := check(row))}
+        why = f"{', '.join(found)}: {'; '.join(found.values())}" if found else ""
+        yield Score(row.id, "format", float(not found), why)
 
 
 def _fields(row: Example) -> Iterator[str]:
@@ -83,20 +86,25 @@ def _fake_input(row: Example) -> str:
         return ""
     if blank(row.input):
         return cut(row.input, 40)
-    found = _marker.search(row.input) or _marker.search(row.instruction)
-    return cut(found.string[found.start() :], 40) if found else ""
+    return _marked(row.input) or _marked(row.instruction)
 
 
 def _fake_output(row: Example) -> str:
     if row.output.strip() and blank(row.output) and not _nothing_to_say.fullmatch(row.output):
         return cut(row.output, 40)
-    found = _marker.search(row.output)
-    return cut(found.string[found.start() :], 40) if found else ""
+    return _marked(row.output)
+
+
+def _marked(passage: str) -> str:
+    """The first "<noinput>" or "<nooutput>" in the text."""
+    found = _marker.search(passage) if "<" in passage or "&lt" in passage else None
+    return cut(passage[found.start() : found.start() + 200], 40) if found else ""
 
 
 def _merged(row: Example) -> str:
     """A data set's own labels inside the output: "6. Instruction: ... 6. Output:", "### Response:", "指令：... 输出：..."."""
-    if _numbered.search(row.prompt) or _hashed.search(row.prompt):
+    said = row.output.lower()
+    if not any(name in said for name in _names_of_labels) or _numbered.search(row.prompt) or _hashed.search(row.prompt):
         return ""
     numbered = [(found.group(1), found.group(2).lower()) for found in _numbered.finditer(row.output)]
     for number, label in numbered:
@@ -113,15 +121,14 @@ def _merged(row: Example) -> str:
 def _truncated(row: Example) -> str:
     """Prose that stops in the middle of a sentence."""
     line = row.output[-END:].rstrip().rsplit("\n", 1)[-1]
-    if _code.search(line) or _verse.search(row.instruction):
-        return ""
-    latin = len(line.split()) >= 6 and bool(_dangling.search(line) or line.endswith((",", ";", "(", " -")))
+    words = line.split()
     han = len(line) >= 12 and bool(
-        _zh_dangling.search(line) or (line.endswith(("，", "、", "；", "（")) and re.search(f"[{HAN}]", line))
+        _zh_dangling.search(line[-8:]) or (line.endswith(("，", "、", "（")) and _han.search(line))
     )
-    if not latin and not han:
-        return ""
-    if latin and "," in " ".join(line.split()[-4:-1]):  # the end of an enumeration
+    latin = len(words) >= 6 and (words[-1].lower() in _dangling or line.endswith((",", "(", " -")))
+    if latin and any("," in word for word in words[-4:-1]):  # the end of an enumeration
+        latin = False
+    if not (han or latin) or _code.search(line) or _verse.search(row.instruction):
         return ""
     return "…" + line[-30:]
 
@@ -134,9 +141,9 @@ def _code_fence(row: Example) -> str:
 def _json(row: Example) -> str:
     """Only an output that is JSON from its first to its last character, for a row that asks for JSON, is held to it."""
     body = row.output.strip()
-    fenced = re.fullmatch(r"```(?:json)?\s*\n(.*?)\n?```", body, re.DOTALL)
-    body = fenced.group(1).strip() if fenced else body
-    if not _wants_json.search(row.instruction) or body[:1] not in ("{", "["):
+    if body.startswith("```") and (fenced := re.fullmatch(r"```(?:json)?\s*\n(.*?)\n?```", body, re.DOTALL)):
+        body = fenced.group(1).strip()
+    if body[:1] not in ("{", "[") or not _wants_json.search(row.instruction):
         return ""
     try:
         json.loads(body)
@@ -146,7 +153,8 @@ def _json(row: Example) -> str:
 
 
 def _mojibake_(row: Example) -> str:
-    return next((cut(found.group(), 20) for text in _fields(row) if (found := _mojibake.search(text))), "")
+    doubtful = (text for text in _fields(row) if not text.isascii())
+    return next((cut(found.group(), 20) for text in doubtful if (found := _mojibake.search(text))), "")
 
 
 def _entities(row: Example) -> str:

@@ -41,7 +41,7 @@ def echo(examples: Sequence[Example]) -> Iterator[Score]:
         if not said:
             yield Score(row.id, "echo", None, say("the output has no words", "输出没有文字"))
             continue
-        run = RUN.get(text.lang(row.output), RUN_WORDS)
+        run = RUN_WORDS if row.output.isascii() else RUN.get(text.lang(row.output), RUN_WORDS)
         if len(said) < run:
             yield Score(row.id, "echo", float(len(said) > 2 and said == text.tokens(row.instruction)))
         else:
@@ -50,6 +50,8 @@ def echo(examples: Sequence[Example]) -> Iterator[Score]:
 
 def _repeated(said: Sequence[str], asked: Sequence[str], run: int) -> int:
     """How many of the tokens said lie in a run of at least `run` tokens that also stands in what was asked."""
+    if len(asked) < run:
+        return 0
     known = set(zip(*(asked[i:] for i in range(run)), strict=False))
     end = count = 0
     for start, gram in enumerate(zip(*(said[i:] for i in range(run)), strict=False)):
@@ -80,6 +82,7 @@ _elsewhere = re.compile(
     r"|翻译|译成|译为|外语|外文|语言|代码|程序|函数|脚本|正则|公式|方程|表情|密码|加密|缩写|网址|网站|命令|算法|查询|循环|数组|字典|化学式|符号|随机",
     re.IGNORECASE,
 )
+_letter = re.compile("[A-Za-z]")
 _code = re.compile(
     r"```|!\[|^\s*(?:def|class|for|while|if|import|from|select|create|insert|update|public|function|var|let|const|#include)\b|[;{}]\s*$|\w\(.*\)\s*$",
     re.MULTILINE | re.IGNORECASE,
@@ -129,6 +132,8 @@ def _speaks(row: Example) -> tuple[float | None, str]:
 
 def _scripts(passage: str) -> set[str]:
     """The languages, by script, that a share of the text is written in: Chinese prose full of Latin names is Chinese too."""
+    if passage.isascii():
+        return {"latin"} if _letter.search(passage) else set()
     main = text.lang(passage)
     if main not in ("zh", "latin"):
         return {main} - {""}
