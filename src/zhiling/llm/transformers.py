@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge
 
-from zhiling.errors import EngineError, ProviderError, missing, say
+from zhiling.errors import EngineError, ProviderError, ZhilingError, missing, say
 from zhiling.llm import embedded, weights
 from zhiling.llm.batch import Batcher
 from zhiling.llm.decode import Row, generate, score
@@ -135,9 +135,9 @@ class Transformers:
         if self._weights is None:
             try:
                 self._weights = self._load()
-            except ProviderError:
+            except ZhilingError:
                 raise
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
+            except Exception as error:  # transformers and safetensors raise of every kind over a folder they cannot use
                 said = cut(str(error), 200)
                 raise weights.wrong(
                     self._label, f"the model cannot be loaded: {said}", f"无法加载模型：{said}"
