@@ -55,6 +55,7 @@ def first(bank, query, **settings):
     return bank.search(query, 1, **settings)[0].row.instruction
 
 
+@pytest.mark.model
 def test_the_source_documents_example_5_2_retrieves_the_first():
     ran = subprocess.run(
         [sys.executable, ROOT / "examples" / "source_5_2_retrieval.py"], capture_output=True, check=True, encoding="utf-8",
@@ -334,6 +335,8 @@ def test_the_shipped_bank_is_built_once_and_works_offline(tmp_path, monkeypatch)
     assert shipped(Letters()).path == bank.path
     assert (bank.path / "manifest.json").stat().st_mtime_ns == before
     assert shipped().path != bank.path
+    (bank.path / "v000001" / "rows.arrow").write_bytes(b"damaged")
+    assert len(shipped(Letters())) == len(SEEDS)  # made anew
     assert len(list((tmp_path / "cache" / "banks").iterdir())) == 2
 
 

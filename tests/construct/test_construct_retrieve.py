@@ -147,6 +147,17 @@ def test_what_speaks_of_something_else_is_dropped_in_words(instruction, task, la
     assert made.startswith("-- ") and why in made, made
 
 
+@pytest.mark.parametrize(
+    "piece",
+    ["或", "或者还是", "A or ", "a, ", "、", "“", "{", "：{句子}", "一二三", "into ", "法语", "from French to "],
+)
+def test_hostile_wordings_take_no_time_to_refuse(piece):
+    for task in (SENTIMENT, FRENCH, POEM):
+        for lang in ("zh", "en"):
+            assert adapt(Row("r", piece * (990 // len(piece)) + "x", output="或", lang=lang), task, lang)
+            assert "too long" in adapt(Row("r", piece * 1001, output="或", lang=lang), task, lang)
+
+
 def test_slots_are_removed_or_mapped():
     assert adapted("写一首关于{主题}的诗。", POEM) == "写一首关于{{ topic }}的诗。"
     assert adapted("Write a poem about {topic}.", POEM, "en") == "Write a poem about {{ topic }}."

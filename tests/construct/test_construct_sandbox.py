@@ -56,6 +56,7 @@ RUNAWAY = [
     "{% set x = text %}" + "{% set x = x|replace('a', x) %}" * 30 + "{{ x }}",
     "{% set x = [1] %}" + "{% set x = x + x %}" * 60 + "{{ x|length }}",
     "{% set n = 9 %}" + "{% set n = n * n %}" * 40 + "{{ n }}",
+    "{% for i in range(90000) %}{% if text in text ~ text %}{{ text[1:] }}{% endif %}{% endfor %}",
     "{{ 'a' * 1000000000 }}",
     "{{ '%1000000000d' % 1 }}",
 ]

@@ -139,6 +139,9 @@ class Bank:
 
         Raises DataError when a row has no licence, unless `allow_unlicensed`; EngineError when another writer does not finish.
         """
+        if self.manifest["embedder"] and self.embedder is None:
+            what = say("this bank keeps vectors, so adding needs its embedder", "该库保存向量，添加时需要向量模型")
+            raise DataError(what, where=str(self.path), mend=say("open it with the embedder", "请带上向量模型打开"))
         good, refused = _checked(rows, licence, source, allow_unlicensed)
         with store.locked(self.path, wait):
             self._load()
@@ -197,13 +200,13 @@ class Bank:
         for name in (*FILTERS, "source"):
             values = self._table[name].value_counts().to_pylist()
             counted[name] = dict(sorted((entry["values"], entry["counts"]) for entry in values))
-        size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        files = [file.stat() for file in self.path.rglob("*") if file.is_file()]
         return {
             "path": str(self.path),
             "version": self.manifest["version"],
             "rows": len(self),
             "embedder": (self.manifest["embedder"] or {}).get("name"),
-            "bytes": size,
+            "bytes": sum({stat.st_ino: stat.st_size for stat in files}.values()),
             **counted,
         }
 
@@ -293,9 +296,7 @@ class Bank:
         with pa.OSFile(str(folder / "rows.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
             out.write_table(table)
         if self.manifest["embedder"]:
-            if self.embedder is None:
-                what = say("this bank keeps vectors, so adding needs its embedder", "该库保存向量，添加时需要向量模型")
-                raise DataError(what, where=str(self.path), mend=say("open it with the embedder", "请带上向量模型打开"))
+            assert self.embedder is not None  # `add` has seen to it
             parts = self._vectors[len(self._vectors) - len(taken) :]
             made = self.embedder([row.instruction for row in fresh]).astype(np.float32)
             np.save(folder / "vectors.npy", np.concatenate([*parts, made]), allow_pickle=False)
@@ -311,14 +312,18 @@ def shipped(embedder: Embedder | None = None) -> Bank:
     key = content_id("seeds", store.FORMAT, embedder.name if embedder else "", seeds)
     home = Path(os.environ.get("ZHILING_CACHE") or Path.home() / ".cache" / "zhiling") / "banks"
     folder = home / f"seeds-{key}"
-    if not (folder / store.MANIFEST).exists():
-        part = home / f"seeds-{key}.{os.getpid()}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        Bank.create(part, embedder).add(json.loads(line) for line in seeds)
+    if (folder / store.MANIFEST).exists():
         try:
-            part.rename(folder)
-        except OSError:  # another process was first
-            shutil.rmtree(part, ignore_errors=True)
+            return Bank.open(folder, embedder)
+        except DataError:  # damaged: it is only a copy of what we ship
+            shutil.rmtree(folder)
+    part = home / f"seeds-{key}.{os.getpid()}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    Bank.create(part, embedder).add(json.loads(line) for line in seeds)
+    try:
+        part.rename(folder)
+    except OSError:  # another process was first
+        shutil.rmtree(part, ignore_errors=True)
     return Bank.open(folder, embedder)
 
 

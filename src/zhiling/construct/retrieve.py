@@ -65,12 +65,11 @@ def retrieve(
     Raises RecipeError for settings out of range, DataError for a folder that is no bank.
     """
     if not 1 <= keep <= pool:
-        raise RecipeError(
-            say(
-                f"keep must lie between 1 and pool ({pool}), got {keep}",
-                f"keep 应在 1 与 pool（{pool}）之间，实际为 {keep}",
-            )
+        what = say(
+            f"keep must lie between 1 and pool ({pool}), got {keep}",
+            f"keep 应在 1 与 pool（{pool}）之间，实际为 {keep}",
         )
+        raise RecipeError(what)
     source = shipped(embedder) if bank == "seeds" else Bank.open(here / bank, embedder)
     for lang in task.langs:
         known = _vocabulary(task, lang)
@@ -144,6 +143,8 @@ def _diverse(
     passed: Sequence[_Candidate], keep: int, embedder: Embedder
 ) -> tuple[list[_Candidate], list[tuple[_Candidate, str]]]:
     """The candidates to keep, by maximal marginal relevance, and the others with what beat them."""
+    if not passed:
+        return [], []
     vectors = embedder([candidate.adapted.instruction for candidate in passed])
     kept: list[int] = []
     lost: list[tuple[_Candidate, str]] = []

@@ -18,6 +18,8 @@ from zhiling.errors import say
 from zhiling.text import cut, length
 from zhiling.types import Task
 
+MAX_LENGTH = 1000
+"""Longest instruction that is worth adapting, in characters."""
 TRANSLATING = frozenset({"translation", "subtitles"})
 
 # Slot names, in either language, by the field that they stand for; the first is the customary field name.
@@ -94,6 +96,10 @@ class _Draft:
 
 def adapt(row: Row, task: Task, lang: str) -> Adapted | str:
     """The row's instruction for the task, or why it cannot serve, in words."""
+    if len(row.instruction) > MAX_LENGTH:
+        return say(
+            f"longer than {MAX_LENGTH} characters, too long for a wording", f"超过 {MAX_LENGTH} 个字符，不宜作为措辞"
+        )
     draft = _Draft(row.instruction.strip().translate({0xE000: None, 0xE001: None}))
     source, output = default_slots(task, lang)
     for step in (_labels, _languages):
@@ -116,7 +122,7 @@ def _own_inputs(task: Task) -> list[str]:
 
 def _known(task: Task) -> str:
     """What the task says of itself. Its demos do not count: what they mention is their content, not the task."""
-    return f"{task.name} {task.description} {task.output_format} {' '.join(task.labels)}".lower()
+    return f"{task.name} {task.description} {task.output_format} {' '.join(task.labels)}"
 
 
 # Labels.
@@ -157,38 +163,46 @@ def _listed(task: Task, lang: str, joint: str = "或") -> str:
 
 def _choice_span(text: str, answer: str, lang: str) -> tuple[int, int] | None:
     """Where the text lists choices among which the worked answer is: `正面还是负面`, `sports, business or technology`."""
+    clause, joint = _CLAUSE["zh" if lang == "zh" else "en"], _JOINT["zh" if lang == "zh" else "en"]
     if not answer or len(answer) > 30:
         return None
-    item = (
-        r"[“\"']?[^\s，。、；：？?!,.;:“”\"'（）()]{1,10}?[”\"']?"
-        if lang == "zh"
-        else r"(?:an? )?[\"']?[A-Za-z][\w-]*(?: [a-z]\w+)?[\"']?"
-    )
-    joint = r"(?:、|或者?|还是)" if lang == "zh" else r"(?:, (?:or )?| or )"
-    end = r"(?=$|[，。；：？?!,.;:）)\s]|之一|中的|里的|作答)" if lang == "zh" else r"(?=$|[.?!:;)]| given| from| for)"
-    quoted = rf"(?:an? )?[“\"']?{re.escape(answer)}[”\"']?"
-    before = rf"(?:(?:{item}){joint})*"
-    after = rf"(?:{joint}(?:{item}))*"
-    for found in re.finditer(rf"(?P<before>{before})(?P<answer>{quoted})(?P<after>{after}){end}", text, re.I):
-        if found["before"] or found["after"]:
-            return found.start() + _lead(found["before"], lang), found.end()
+    for found in clause.finditer(text):
+        cuts = [(gap.start(), gap.end()) for gap in joint.finditer(text, found.start(), found.end())]
+        starts, ends = [found.start(), *(end for _, end in cuts)], [*(start for start, _ in cuts), found.end()]
+        if len(starts) < 2:
+            continue
+        starts[0] += _lead(text[starts[0] : ends[0]], lang)
+        ends[-1] -= _tail(text[starts[-1] : ends[-1]], lang)
+        items = [text[start:end].strip(" “”\"'") for start, end in zip(starts, ends, strict=True)]
+        if answer.lower() in (re.sub("^an? ", "", item.lower()) for item in items) and all(
+            len(item) <= 30 for item in items
+        ):
+            return starts[0], ends[-1]
     return None
 
 
-def _lead(before: str, lang: str) -> int:
-    """How much of the first item is not yet the item: `情感是` in `情感是正面、`, `Reply` in `Reply entailment, `."""
-    head = re.match(r"[^、或还]*" if lang == "zh" else r"[^,]*?(?=, | or |$)", before)
-    if not head or not before:
+_CLAUSE = {"zh": re.compile(r"[^，。；：？?!,.;:！（）()]+"), "en": re.compile(r"[^.?!:;()]+")}
+_JOINT = {"zh": re.compile(r"、|或者|或|还是"), "en": re.compile(r", or |, | or ")}
+
+
+def _lead(first: str, lang: str) -> int:
+    """How much of the first item is not yet the item: `情感是` in `情感是正面`, `Reply` in `Reply entailment`."""
+    quote = max(first.rfind(mark) for mark in "“\"'")
+    if quote >= 0 and not first.endswith(("”", '"', "'")):
         return 0
-    words = head[0]
-    quote = max(words.rfind(mark) for mark in "“\"'")
     if quote >= 0:
-        return quote
+        return first.find("“") if "“" in first else first.find(first[-1])
     if lang == "zh":
-        verb = re.match(r".*(?:是|为|归入|归为|属于|回答|答|选择|选出|从|在)", words)
-        return len(verb[0]) if verb and verb.end() < len(words) else 0
-    article = re.search(r"\ban? \S+$", words)
-    return article.start() if article else words.rfind(" ") + 1
+        verb = re.match(r".*(?:是|为|归入|归为|属于|回答|答|选择|选出|从|在)", first)
+        return verb.end() if verb and verb.end() < len(first) else 0
+    article = re.search(r"\ban? \S+$", first)
+    return article.start() if article else first.rfind(" ") + 1
+
+
+def _tail(last: str, lang: str) -> int:
+    """How much of the last item is no longer the item: `之一`, ` given the first`."""
+    found = re.search(r"(?:之一|中的|里的|作答|等).*$" if lang == "zh" else r"(?: given| from| for)\b.*$| $", last)
+    return len(last) - found.start() if found and found.start() else 0
 
 
 # Languages.
@@ -320,11 +334,11 @@ def _foreign(draft: _Draft, task: Task) -> str:
         named = left[mention.start : mention.end]
         if code(named) not in {found.code for found in mentions(known)}:
             return say(f"it still speaks of {named}", f"仍然提到“{named}”")
-    numbers = {found[0] for found in _number.finditer(known)}
+    numbers = {found[0].lower() for found in _number.finditer(known)}
     for pattern in (_number, _quoted, _proper):
         for found in pattern.finditer(left):
             said = found[found.lastindex or 0]
-            if said.lower() not in (numbers if pattern is _number else known):
+            if said.lower() not in (numbers if pattern is _number else known.lower()):
                 return say(
                     f"it speaks of '{cut(said, 30)}', which the task does not", f"它提到任务中没有的“{cut(said, 30)}”"
                 )

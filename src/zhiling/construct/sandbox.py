@@ -34,8 +34,10 @@ MAX_TEXT = 100_000
 """Longest template text, in characters."""
 MAX_OUTPUT = 1_000_000
 """Longest rendering, in characters."""
-MAX_WORK = 2_000_000
-"""Loop steps plus characters handled by filters, methods and joins in one rendering (about a second at worst)."""
+MAX_BUILT = 100_000
+"""Longest text that an expression may build, in characters, and longest list."""
+MAX_WORK = 500_000
+"""What one rendering may spend: a loop step costs the size of its body, a filter or method the length of its text."""
 
 # fmt: off
 _NODES = (
@@ -82,7 +84,9 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         assert isinstance(context, _Context)
         if operator == "+" and isinstance(left, str | list | tuple):
-            context.spend(len(left) + (len(right) if isinstance(right, str | list | tuple) else 0))
+            size = len(left) + (len(right) if isinstance(right, str | list | tuple) else 0)
+            _check_size(size)
+            context.spend(size)
         elif not (isinstance(left, int | float) and isinstance(right, int | float)):
             raise SecurityError(say(f"'{operator}' is for numbers only", f"“{operator}”只能用于数字"))
         elif isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > 4096:
@@ -111,9 +115,9 @@ def _replaced(text: str, old: str, new: str, count: int = -1) -> str:
     return text.replace(old, new, count)
 
 
-def _check_size(size: int) -> None:
-    if size > MAX_OUTPUT:
-        raise SecurityError(say(f"a text grows beyond {MAX_OUTPUT:,} characters", f"文本超过 {MAX_OUTPUT:,} 个字符"))
+def _check_size(size: int, limit: int = MAX_BUILT) -> None:
+    if size > limit:
+        raise SecurityError(say(f"a text grows beyond {limit:,} characters", f"文本超过 {limit:,} 个字符"))
 
 
 def _default(value: Any, otherwise: Any = "", boolean: bool = False) -> Any:
@@ -165,9 +169,9 @@ def _paid(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pass_context
-def _steps(context: _Context, items: Iterable[Any]) -> Iterator[Any]:
+def _steps(context: _Context, items: Iterable[Any], cost: int) -> Iterator[Any]:
     for item in items:
-        context.spend(1)
+        context.spend(cost)
         yield item
 
 
@@ -310,7 +314,8 @@ def _asked(test: nodes.Node) -> set[str]:
 def _guard(tree: nodes.Template) -> None:
     """Make loops and `~` pay: the loop through a counting iterator, the joined text through the filter `join`."""
     for loop in tree.find_all(nodes.For):
-        loop.iter = nodes.Filter(loop.iter, "_steps", [], [], None, None, lineno=loop.lineno)
+        cost = nodes.Const(1 + sum(1 for part in loop.body for _ in part.find_all(nodes.Node)), lineno=loop.lineno)
+        loop.iter = nodes.Filter(loop.iter, "_steps", [cost], [], None, None, lineno=loop.lineno)
     for node in tree.find_all(nodes.Node):
         for name, value in list(node.iter_fields()):
             if isinstance(value, nodes.Concat):
@@ -337,7 +342,7 @@ def _full(template: Any, soft: frozenset[str]) -> Callable[[Mapping[str, Any]], 
         try:
             for piece in root(_Context(_env, {**shared, **empty, **values}, None, {})):
                 size += len(piece)
-                _check_size(size)
+                _check_size(size, MAX_OUTPUT)
                 out.append(piece)
         except UndefinedError as error:
             raise RecipeError(say(f"unknown variable: {error.message}", f"未知的变量：{error.message}")) from error
