@@ -43,7 +43,7 @@ def tokens(text: str) -> list[str]:
         if len(found) == 1:
             out.append(found)
         else:  # a word regex can run from Latin into Han ("GPT模型"): split at the border, where an apostrophe belongs to neither
-            out.extend(part.strip("'’") for part in _cjk_split.findall(found))
+            out.extend(part for piece in _cjk_split.findall(found) if (part := piece.strip("'’")))
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from zhiling.errors import say
@@ -106,15 +107,17 @@ def _merged(row: Example) -> str:
     said = row.output.lower()
     if not any(name in said for name in _names_of_labels) or _numbered.search(row.prompt) or _hashed.search(row.prompt):
         return ""
-    numbered = [(found.group(1), found.group(2).lower()) for found in _numbered.finditer(row.output)]
-    for number, label in numbered:
-        if any(other == number and name != label for other, name in numbered):
-            return f"{number}. {label}"
+    numbered: dict[str, set[str]] = defaultdict(set)
+    for found in _numbered.finditer(row.output):
+        numbered[found.group(1)].add(found.group(2).lower())
+    for number, labels in numbered.items():
+        if len(labels) > 1:
+            return f"{number}. {', '.join(sorted(labels))}"
     if _speaks_of_labels.search(row.instruction):
         return ""
-    if found := _hashed.search(row.output):
-        return found.group()
-    labels = {found.group(1).lower() for found in _labels.finditer(row.output)} | {label for _, label in numbered}
+    if hashed := _hashed.search(row.output):
+        return hashed.group()
+    labels = {found.group(1).lower() for found in _labels.finditer(row.output)}.union(*numbered.values())
     return ", ".join(sorted(labels)) if len(labels) > 1 and labels & {"instruction", "指令"} else ""
 
 

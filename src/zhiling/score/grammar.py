@@ -6,11 +6,10 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
-from functools import lru_cache
 from typing import Any
 
 from zhiling import text
-from zhiling.errors import lang, say
+from zhiling.errors import say
 from zhiling.registry import scorer
 from zhiling.score.chinese import mistakes
 from zhiling.types import Example, Score
@@ -54,7 +53,7 @@ _odd = frozenset({
 _local = threading.local()
 
 
-@scorer("grammar", low=0, high=1, better="high", langs=("zh", "en"), paper="Harper (writewithharper.com)")
+@scorer("grammar", low=0, high=1, better="high", langs=("zh", "en"), paper="Harper")
 def grammar(examples: Sequence[Example]) -> Iterator[Score]:
     """1 less the weighted mistakes per sentence of the instruction, at least 0; `why` names them.
 
@@ -62,14 +61,14 @@ def grammar(examples: Sequence[Example]) -> Iterator[Score]:
     nor do names, quoted text and British spelling. Chinese: doubled or half-width punctuation, unpaired quotes, 的 for 得 or 地,
     doubled particles and wrong measure words, where they are certain. None for code and for other languages.
     """
+    graded: dict[str, tuple[float | None, str]] = {}
     for row in examples:
-        value, why = _grade(row.instruction[:MOST], lang())
-        yield Score(row.id, "grammar", value, why)
+        if row.instruction not in graded:
+            graded[row.instruction] = _grade(row.instruction[:MOST])
+        yield Score(row.id, "grammar", *graded[row.instruction])
 
 
-@lru_cache(maxsize=50_000)
-def _grade(passage: str, _reader: str) -> tuple[float | None, str]:
-    """Value and reason, once per text (and reader's language, in which the reason is written)."""
+def _grade(passage: str) -> tuple[float | None, str]:
     language = text.lang(passage)
     if not language:
         return None, say("the instruction has no words", "指令没有文字")
@@ -86,9 +85,8 @@ def _grade(passage: str, _reader: str) -> tuple[float | None, str]:
 
 def _english(passage: str) -> list[tuple[float, str]] | None:
     """The lints that count, weighted, in the text's order; None where so many words are unknown that it is hardly English."""
-    plain = (
-        passage.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
-    )  # the checker takes valid Unicode only
+    # The checker takes valid Unicode only; no character may change its place.
+    plain = passage.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
     aside = [found.span() for found in _foreign.finditer(plain)]
     found: list[tuple[int, float, str]] = []
     unknown = 0

@@ -69,7 +69,7 @@ def near(
     rival, jaccard = leaders(build([PART[over](row) for row in rows], n), threshold, agree)
     said: dict[str, Verdict] = {}
     for row, best, value in zip(rows, rival.tolist(), jaccard.tolist(), strict=True):
-        why = say(f"{value:.2f} of its wording is in the rival", f"与胜出行的用词重合度为 {value:.2f}")
+        why = say(f"Jaccard {value:.2f} with a row that is kept", f"与保留的一行 Jaccard 为 {value:.2f}")
         said[row.id] = Verdict(row.id, "near", best < 0, "" if best < 0 else why, "" if best < 0 else rows[best].id)
     for row in examples:
         yield said[row.id]

@@ -3,7 +3,7 @@
 A whole block of texts is one array of code points; a table tells separators, word characters and CJK characters apart, and
 the hashes of all tokens come from one running sum of c * BASE**i (mod 2**64), scaled back by the inverse power at each token's
 start (Karp & Rabin 1987). The n-grams are then sums over neighbouring tokens. No Python runs per token, which makes this
-some five times faster than building sets of tuples; the sets are the same ones.
+some five times faster than building sets of tuples; the sets are the same, up to the chance that two 64-bit hashes collide.
 """
 
 from __future__ import annotations
