@@ -192,6 +192,28 @@ def test_templates_of_ones_own(tmp_path):
         made(SENTIMENT, here=tmp_path, templates="clasification_sentiment")
 
 
+def test_the_tasks_own_words_are_written_in_wherever_they_are_asked_for(tmp_path):
+    said = '  - {lang: en, instruction: "{{ description }}", system: "One of {{ choices }}.", input: "{{ task }}: {{ text }}"}\n'
+    (tmp_path / "own.yaml").write_text(OWN + said, encoding="utf-8")
+    task = Task(
+        "reviews", "判断{x}。\nDecide {{ x }}.", "classification", ("text",), "label", langs=("en",), labels=("a", "b")
+    )
+    _, one = made(task, here=tmp_path, templates="own.yaml")
+    (row,) = fill([Record("reviews", {"text": "t", "label": "a"})], [one], task=task, seed=1)
+    assert (row.instruction, row.system, row.input) == ("Decide {{ x }}.", "One of a, b.", "reviews: t")
+    mute = Task("reviews", "判断。", "classification", ("text",), "label", langs=("en",), labels=("a", "b"))
+    assert len(made(mute, here=tmp_path, templates="own.yaml")) == 1  # no description in English to quote
+
+
+def test_a_field_of_the_data_wins_over_the_tasks_own_words(tmp_path):
+    content = OWN.replace("text", "description").replace('"从{{ choices }}中选择。"', '"这是什么？{{ description }}"')
+    (tmp_path / "own.yaml").write_text(content, encoding="utf-8")
+    task = Task("things", "任务说明。", "classification", ("description",), "label", langs=("zh",), labels=("a",))
+    (one,) = made(task, here=tmp_path, templates="own.yaml")
+    (row,) = fill([Record("things", {"description": "一把椅子", "label": "a"})], [one], task=task, seed=1)
+    assert row.instruction == "这是什么？一把椅子"
+
+
 def test_a_template_with_an_unknown_variable_is_one_clear_line(tmp_path):
     (tmp_path / "own.yaml").write_text(OWN.replace("从{{ choices }}", "从{{ chioces }}"), encoding="utf-8")
     with pytest.raises(RecipeError) as caught:

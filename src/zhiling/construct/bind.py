@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from zhiling import text
-from zhiling.construct.library import Definition, Phrasing, list_definitions
+from zhiling.construct.library import Definition, Phrasing, Slots, list_definitions
 from zhiling.construct.sandbox import compiled, literal
 from zhiling.errors import say
 from zhiling.types import Task, Template
@@ -62,7 +62,7 @@ def fitting(definitions: Sequence[Definition], task: Task) -> list[Definition]:
 def bind(definition: Definition, task: Task) -> Iterator[Template]:
     """One Template per phrasing in the task's languages, in the definition's order."""
     for phrasing in definition.phrasings:
-        if phrasing.lang in task.langs and not _unsayable(phrasing, task):
+        if phrasing.lang in task.langs and not _unsayable(phrasing, definition, task):
             yield _bound(definition, phrasing, task)
 
 
@@ -99,32 +99,39 @@ def said_in(prose: str, lang: str) -> str:
     )
 
 
-def _unsayable(phrasing: Phrasing, task: Task) -> bool:
+def _unsayable(phrasing: Phrasing, definition: Definition, task: Task) -> bool:
     """Whether the phrasing lists choices the task does not have, or quotes a description that is not there in its language."""
-    names = compiled(phrasing.instruction).names
+    slots = definition.slots(phrasing) or Slots(output="")
+    names = compiled("".join((phrasing.instruction, phrasing.system, slots.input, slots.output))).names - {
+        *definition.fields
+    }
     mute = "description" in names and not said_in(task.description, phrasing.lang)
     return mute or ("choices" in names and not task.labels)
 
 
 def _bound(definition: Definition, phrasing: Phrasing, task: Task) -> Template:
-    slots = definition.slots(phrasing)
-    source, output = (slots.input, slots.output) if slots else default_slots(task, phrasing.lang)
-    words = (", " if phrasing.lang != "zh" else "、").join(choices(task, phrasing.lang, definition))
-    instruction = phrasing.instruction
-    for name, value in (("choices", words), ("description", said_in(task.description, phrasing.lang))):
-        instruction = _slot(name).sub(lambda _, value=value: literal(value), instruction)  # type: ignore[misc]
-    name = definition.name(phrasing)
+    lang, slots = phrasing.lang, definition.slots(phrasing)
+    source, output = (slots.input, slots.output) if slots else default_slots(task, lang)
     return Template(
         task=task.name,
-        lang=phrasing.lang,
-        instruction=instruction,
-        input=source,
-        output=_worded(output, definition, task, phrasing.lang),
-        system=phrasing.system,
-        maker=f"template:{name}",
+        lang=lang,
+        instruction=_told(phrasing.instruction, definition, task, lang),
+        input=_told(source, definition, task, lang),
+        output=_told(_worded(output, definition, task, lang), definition, task, lang),
+        system=_told(phrasing.system, definition, task, lang),
+        maker=f"template:{definition.name(phrasing)}",
         parents=(definition.id,),
         why=phrasing.register,
     )
+
+
+def _told(wording: str, definition: Definition, task: Task, lang: str) -> str:
+    """The text with what it asks of the task written in, unless the data have a field of that name."""
+    words = (", " if lang != "zh" else "、").join(choices(task, lang, definition))
+    for name, value in (("choices", words), ("description", said_in(task.description, lang))):
+        if name not in definition.fields:
+            wording = _slot(name).sub(lambda _, value=value: literal(value), wording)  # type: ignore[misc]
+    return wording
 
 
 def _slot(name: str) -> re.Pattern[str]:
