@@ -36,7 +36,7 @@ def template(
         elif asked:
             raise _unfit(definition, task, why)
         else:
-            yield Reject(task.name, f"template:{definition.id}", "dropped", why, where=definition.file)
+            yield Reject(task.name, f"template:{definition.id}", "dropped", why, where=Path(definition.file).name)
     made = [made for definition in fit for made in bind(definition, task)]
     if not made:
         what = say("no template for the task '{}' in {}", "任务“{}”没有可用的模板（{}）").format(
