@@ -147,7 +147,7 @@ def test_generated_logprobs_are_torchs_log_softmax(chat_folder: Path) -> None:
             [float(table[start + i, token]) for i, token in enumerate(row.out)], abs=2e-4
         )
     reply = together(provider, requests[:1])[0]
-    assert [value for _, value in reply.logprobs] == pytest.approx(rows[0].logprobs, abs=2e-4)
+    assert [value for _, value in reply.logprobs][:8] == pytest.approx(rows[0].logprobs, abs=2e-4)
 
 
 @pytest.mark.parametrize("kind", ["chat", "base"])
