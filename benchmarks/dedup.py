@@ -159,7 +159,7 @@ def selector(data: Path, most: int | None) -> dict[str, Any]:
 
 def rivals(texts: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """What each rival finds, in an interpreter of its own; or why it could not be asked."""
-    home = Path(tempfile.gettempdir()) / "zhiling-dedup-rivals"
+    home = Path(__file__).resolve().parents[1] / ".bench" / "dedup"
     python = home / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     try:
         if not python.exists():
