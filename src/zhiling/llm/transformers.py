@@ -100,8 +100,8 @@ class Transformers:
         """Natural-log probabilities of the continuation's tokens after the request's messages or prompt.
 
         The continuation is tokenised by itself, as a model would go on from a finished prompt. With an empty prompt the context is
-        the tokenizer's BOS token, or its EOS where there is none, so that every token of the continuation has a value. No end
-        token is scored. An empty continuation gives [].
+        the token that begins a document (BOS where the tokenizer adds it, else <|endoftext|>, else BOS or EOS), so that every token
+        of the continuation has a value. No end token is scored. An empty continuation gives [].
         """
         return await self._scores.ask((request, continuation))
 

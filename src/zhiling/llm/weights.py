@@ -121,11 +121,12 @@ class Weights:
         self.plain = not self.tokenizer.chat_template
         self.pad = next(i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0) if i is not None)
         self.ends = _ends(model, self.tokenizer)
+        self.start = _start(self.tokenizer)
         text_config = model.config.get_text_config()
         self.context = int(getattr(text_config, "max_position_embeddings", 0) or 1 << 30)
 
     def ids(self, request: Request, room: int = 1) -> list[int]:
-        """The prompt's token ids: messages through the chat template, a bare prompt as it stands, BOS (else EOS) for an empty one.
+        """The prompt's token ids: messages through the chat template, a bare prompt as it stands, `start` for an empty one.
 
         Raises ProviderError(kind="refused") when the template refuses the messages or the context cannot hold them and `room` more.
         """
@@ -134,8 +135,7 @@ class Weights:
         else:
             ids = self._encode(request.prompt, special=True)
         if not ids:
-            start = [i for i in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.pad) if i is not None]
-            ids = start[:1]
+            ids = [self.start]
         if len(ids) + room > self.context:
             raise ProviderError(
                 say(
@@ -215,3 +215,15 @@ def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
     if named is None:
         named = tokenizer.eos_token_id
     return frozenset([] if named is None else [named] if isinstance(named, int) else named)
+
+
+def _start(tokenizer: Any) -> int:
+    """The token after which a document begins: <|endoftext|> where the vocabulary has it, else BOS, else EOS.
+
+    Chat models often call their turn marker BOS. After that a text is far less likely than at the start of a document, which is
+    where models of the GPT-2, Qwen and SmolLM families learnt to expect <|endoftext|>. (A tokenizer that puts its own BOS before
+    every text, as Llama's does, never gets here.)
+    """
+    named = tokenizer.get_vocab().get("<|endoftext|>")
+    found = next((i for i in (named, tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    return int(found)
