@@ -85,6 +85,12 @@ def test_equal_questions_under_way_are_asked_once(tmp_path: Path) -> None:
     assert len(provider.asked) == 3 and model.spent.cached == 57
 
 
+def test_equal_questions_under_way_share_a_reply_without_a_cache_too() -> None:
+    provider = Counting()
+    replies = asyncio.run(Model(provider).ask_all([say(1)] * 8))
+    assert len(provider.asked) == 1 and [r.cached for r in replies if isinstance(r, Reply)].count(False) == 1
+
+
 def test_results_come_as_they_are_ready_and_memory_holds_one_window() -> None:
     taken = given = most = 0
 
@@ -269,6 +275,7 @@ def test_the_budget_stops_a_run_that_can_be_resumed(tmp_path: Path) -> None:
 
     assert asyncio.run(run(model)) == (25, "budget")
     assert len(provider.asked) == 25
+    assert asyncio.run(run(model)) == (25, "budget")  # a model that has stopped still serves what is cached
     assert asyncio.run(run(Model(provider, ReplyCache(tmp_path / "c"), budget={"calls": 75}))) == (100, "")
     assert len(provider.asked) == 100
     assert asyncio.run(run(Model(provider, ReplyCache(tmp_path / "c"), budget={"calls": 1}))) == (100, "")  # all cached

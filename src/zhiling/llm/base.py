@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from zhiling.errors import ProviderError, say
 from zhiling.types import Reply, Request
@@ -78,8 +77,3 @@ def lacks(provider: Provider, capability: str) -> ProviderError:
         mend=say(f"it can: {have}; choose another model", f"它支持：{have}；请换一个模型"),
         kind="capability",
     )
-
-
-def logprob_pairs(content: list[Mapping[str, Any]]) -> tuple[tuple[str, float], ...]:
-    """(token, log-probability) pairs from the OpenAI protocol's list of token objects."""
-    return tuple((str(item["token"]), float(item["logprob"])) for item in content)

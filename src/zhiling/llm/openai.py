@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt
 
 from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.llm import faults
-from zhiling.llm.base import Capability, logprob_pairs
+from zhiling.llm.base import Capability
 from zhiling.llm.price import is_loopback
 from zhiling.llm.schema import strict
 from zhiling.registry import provider
@@ -242,7 +242,7 @@ def _logprobs(found: Mapping[str, Any] | None) -> tuple[tuple[str, float], ...]:
     if not found:
         return ()
     if found.get("content"):
-        return logprob_pairs(found["content"])
+        return tuple((str(item["token"]), float(item["logprob"])) for item in found["content"])
     pairs = zip(found.get("tokens") or (), found.get("token_logprobs") or (), strict=True)
     return tuple((str(token), float(value)) for token, value in pairs if value is not None)
 

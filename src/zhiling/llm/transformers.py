@@ -21,6 +21,7 @@ from zhiling.errors import EngineError, ProviderError, ZhilingError, missing, sa
 from zhiling.llm import embedded, weights
 from zhiling.llm.batch import Batcher
 from zhiling.llm.decode import Row, generate, score
+from zhiling.llm.gguf_file import fingerprint
 from zhiling.llm.weights import Device, Dtype, Weights
 from zhiling.registry import provider
 from zhiling.text import cut
@@ -57,24 +58,29 @@ def transformers(
             raise missing(package)
     if trust_remote_code:
         raise weights.refused_code(model)
-    folder = embedded.folder() if model == "embedded" else Path(model).expanduser()
-    on_disk = folder.exists() or model.startswith((".", "/", "~")) or not _hub_name.fullmatch(model)
-    if on_disk:
-        weights.check_model(folder)
-    marks = [weights.fingerprint(folder) if on_disk else revision]
+    marks, label, source = _told_apart(model, revision)
     if adapter is not None:
         weights.check_adapter(Path(adapter).expanduser())
         marks.append(weights.fingerprint(Path(adapter).expanduser()))
     if dtype != "auto":
         marks.append(dtype)
-    label = embedded.NAME if model == "embedded" else folder.resolve().name if on_disk else model
 
     def load() -> Weights:
-        return Weights(
-            str(folder) if on_disk else model, adapter, threads, device, dtype, None if on_disk else revision
-        )
+        hub = None if Path(source()).is_dir() else revision
+        return Weights(source(), adapter, threads, device, dtype, hub)
 
     return Transformers(f"{label}#{'+'.join(marks)}", label, batch, load)
+
+
+def _told_apart(model: str, revision: str) -> tuple[list[str], str, Callable[[], str]]:
+    """What tells a model's content apart, its short name, and where it is once it is needed (the embedded one is converted then)."""
+    if model == "embedded":
+        return [fingerprint(embedded.gguf_path())], embedded.NAME, lambda: str(embedded.folder())
+    folder = Path(model).expanduser()
+    if folder.exists() or model.startswith((".", "/", "~")) or not _hub_name.fullmatch(model):
+        weights.check_model(folder)
+        return [weights.fingerprint(folder)], folder.resolve().name, lambda: str(folder)
+    return [revision], model, lambda: model
 
 
 class Transformers:

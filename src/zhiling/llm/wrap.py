@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -61,7 +62,7 @@ class Model:
         self._breaker = Breaker(max(8, self.lanes), notice)
         self._budget = Budget(budget, self.price, where)
         self._latency = 0.0
-        self._under_way: dict[str, list[asyncio.Future[None]]] = {}
+        self._under_way: dict[str, list[asyncio.Future[Reply | None]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
@@ -153,7 +154,7 @@ class Model:
 
     async def _work(self, flow: Flow[Request, Reply | ProviderError]) -> None:
         """Take requests and answer them, one after the other. A lane does not wait for its reply to be on disk."""
-        while self.stopped is None:
+        while True:
             try:
                 index, request = await flow.take()
             except StopAsyncIteration:
@@ -161,14 +162,15 @@ class Model:
             try:
                 await self._obtain(request, partial(_deliver, flow, index))
             except ProviderError as error:
-                if self.stopped is not None and error.kind == self.stopped.kind:
-                    flow.drop()
-                else:
+                if self.stopped is None or error.kind != self.stopped.kind:
                     flow.give(index, error)
+                    continue
+                flow.drop()
+                flow.fail(self.stopped)
+                return
             except BaseException:
                 flow.drop()
                 raise
-        flow.fail(self.stopped)
 
     async def _obtain(self, request: Request, then: Callable[[Outcome], None]) -> None:
         """Get the reply from the cache or the model and call `then` with it as soon as it is safe on disk; that may be after this returns.
@@ -179,11 +181,7 @@ class Model:
         require(self.provider, request)
         sent = words.asked(request, self.provider)
         key = sent.key(self.provider.model)
-        while (waiting := self._under_way.get(key)) is not None:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            waiting.append(turn)
-            await turn
-        reply = self.cache.get(key) if self.cache is not None else None
+        reply = await self._known(key)
         if reply is not None:
             self.spent.cached += 1
             then(self._held(request, reply))
@@ -194,7 +192,7 @@ class Model:
         try:
             reply = await self._retrying(sent, key)
         except BaseException as error:
-            self._over(key)
+            self._over(key, None)
             if isinstance(error, ProviderError):
                 self.spent.failed += 1
                 if error.kind in STOPPING or error is self._breaker.dead:
@@ -208,7 +206,7 @@ class Model:
     def _kept(
         self, key: str, request: Request, reply: Reply, then: Callable[[Outcome], None], error: ZhilingError | None
     ) -> None:
-        self._over(key)
+        self._over(key, reply if error is None else None)
         then(self._held(request, reply) if error is None else error)
 
     def _held(self, request: Request, reply: Reply) -> Reply | ProviderError:
@@ -221,11 +219,20 @@ class Model:
             self.spent.failed += 1
             return error
 
-    def _over(self, key: str) -> None:
-        """A call has ended and its reply can be found in the cache: those who asked the same go on."""
+    async def _known(self, key: str) -> Reply | None:
+        """The reply that the same question already has, or is about to get from a call under way."""
+        while (waiting := self._under_way.get(key)) is not None:
+            turn: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+            waiting.append(turn)
+            if (reply := await turn) is not None:
+                return replace(reply, cached=True)
+        return self.cache.get(key) if self.cache is not None else None
+
+    def _over(self, key: str, reply: Reply | None) -> None:
+        """A call has ended: those who asked the same get its reply, or go on to ask themselves."""
         for turn in self._under_way.pop(key, ()):
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(reply)
 
     async def _retrying(self, request: Request, key: str) -> Reply:
         attempt = tries = 0
