@@ -14,21 +14,14 @@ from zhiling.errors import ProviderError, say
 from zhiling.text import cut
 
 LONGEST_WAIT = 600.0  # an endpoint that asks for more (a daily quota) will not be waited for
-_quota = (
-    "insufficient_quota",
-    "billing_hard_limit",
-    "exceeded your current quota",
-    "insufficient balance",
-    "arrearage",
-    "余额不足",
-    "欠费",
-)
+# Not "exceeded your current quota": Gemini says that of its limit per minute, too.
+_quota = ("insufficient_quota", "billing_hard_limit", "insufficient balance", "arrearage", "余额不足", "欠费")
 _filter = (
     "content_filter",
     "content_policy",
     "data_inspection_failed",
     "content management policy",
-    "sensitive",
+    "sensitive content",
     "敏感",
 )
 _title = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)

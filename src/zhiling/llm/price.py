@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,9 +83,10 @@ def given(price: Mapping[str, Any], where: str = "") -> Price:
 
 def prompt_tokens(request: Request) -> int:
     """A cautious estimate of the prompt's tokens: UTF-8 bytes / 3 (about one per Han character, four thirds of an English count)."""
-    if request.prompt is not None:
-        return len(request.prompt.encode("utf-8", "surrogatepass")) // 3 + 4
-    return sum(len(content.encode("utf-8", "surrogatepass")) // 3 + 8 for _, content in request.messages) + 4
+    texts = [request.prompt] if request.prompt is not None else [content for _, content in request.messages]
+    if request.schema is not None:
+        texts.append(json.dumps(dict(request.schema)))
+    return 4 + sum(len(text.encode("utf-8", "surrogatepass")) // 3 + 8 for text in texts)
 
 
 def is_loopback(host: str) -> bool:
