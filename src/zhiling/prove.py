@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhiling.errors import RecipeError, say
+from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.recipe import EvaluateSpec
-from zhiling.types import Example, Task
+from zhiling.types import Example, Reply, Request, Task
 
 if TYPE_CHECKING:
+    from zhiling.llm import Model
     from zhiling.tune.settings import TuneSettings
 
 Watch = Callable[[Mapping[str, Any]], None]
@@ -96,13 +97,10 @@ async def evaluate(
     chosen = choose(heldout, spec.rows)
     models = {"base": _spec(tuned, False, spec), "tuned": _spec(tuned, True, spec)}
     predictions = {}
-    for number, (name, entry) in enumerate(models.items()):
-        watch({"stage": f"evaluate/{name}", "done": number * len(chosen), "total": 2 * len(chosen)})
-        model = open_model(entry, cache=cache, where="evaluate")
-        try:
-            predictions[name] = await predict(model, chosen, max_tokens=spec.max_tokens)
-        finally:
-            await model.close()
+    for name, entry in models.items():
+        async with open_model(entry, cache=cache, where="evaluate") as model:
+            told = _Told(model, name, watch)
+            predictions[name] = await predict(told, chosen, max_tokens=spec.max_tokens)
     found = compare(
         chosen, predictions["base"], predictions["tuned"], tasks=tasks, seed=seed, confidence=spec.confidence
     )
@@ -118,6 +116,24 @@ async def evaluate(
         for p in made
     ]
     return answers, found.to_dict()
+
+
+class _Told:
+    """A model whose answers are heard one by one: an evaluation takes minutes."""
+
+    def __init__(self, model: Model, name: str, watch: Watch) -> None:
+        self.model, self.name, self.watch = model, name, watch
+
+    async def ask_all(self, requests: Iterable[Request]) -> list[Reply | ProviderError]:
+        asked = list(requests)
+        found: dict[int, Reply | ProviderError] = {}
+        self.watch({"stage": f"evaluate/{self.name}", "done": 0, "total": len(asked)})
+        # longest first within the whole set, so that the provider's batches hold rows of like length
+        order = sorted(range(len(asked)), key=lambda i: (-sum(len(text) for _, text in asked[i].messages), i))
+        async for place, reply in self.model.map((asked[i] for i in order), window=len(asked)):
+            found[order[place]] = reply
+            self.watch({"stage": f"evaluate/{self.name}", "done": len(found), "total": len(asked)})
+        return [found[i] for i in range(len(asked))]
 
 
 def _spec(tuned: Mapping[str, Any], after: bool, spec: EvaluateSpec) -> dict[str, Any]:

@@ -99,11 +99,17 @@ class Run:
     def close(self) -> None:
         """Let go of workers, models and the folder."""
         self.engine.close()
-        for model in self._models.values():
+        self.rest()
+        self.store.close()
+
+    def rest(self) -> None:
+        """Close the models and note their bills: their memory is wanted for tuning. They open again when asked for."""
+        for name, model in self._models.items():
+            bill, before = asdict(model.spent), self.summary.spent.get(name, {})
+            self.summary.spent[name] = {key: _sum(value, before.get(key, 0)) for key, value in bill.items()}
             with suppress(RuntimeError):  # a loop that Ctrl-C already ended has nothing left to close
                 steps.wait(model.close())
         self._models = {}
-        self.store.close()
 
     def execute(self) -> Summary:
         """Do, or go on with, everything up to `until`: the sentence, one stage after the other."""
@@ -119,10 +125,12 @@ class Run:
             scores = stages.score(self, examples) if self.reaches("score") else []
             if self.reaches("select"):
                 kept = stages.select(self, examples, merged, scores, heldout)
+                self.rest()
                 if self.reaches("tune"):
                     stages.tune(self, kept)
                 if self.reaches("evaluate"):
                     stages.evaluate(self, heldout)
+        self.rest()
         self.note()
         if self.reaches("report"):
             stages.report(self)
@@ -135,7 +143,6 @@ class Run:
     def note(self) -> None:
         """The figures of the run as JSON, for the report, `show` and `diff`."""
         s = self.summary
-        s.spent = {name: asdict(model.spent) for name, model in self._models.items()}
         states = dict(s.balance.states) if s.balance else {}
         facts = {
             "name": self.recipe.name, "seed": self.recipe.seed, "engine": self.engine.name, "until": self.until, "states": states,
@@ -232,6 +239,11 @@ class _Hand(dict[str, Any]):
             raise KeyError(key)
         self["model"] = self._model()
         return self["model"]
+
+
+def _sum(a: float | None, b: float | None) -> float | None:
+    """A sum that stays unknown when either part is."""
+    return None if a is None or b is None else a + b
 
 
 def digest(path: Path) -> str:
