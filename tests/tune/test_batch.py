@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from contextvars import ContextVar
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from zhiling.tune import attention
 from zhiling.tune.attention import install
 from zhiling.tune.batch import batches, tree
-from zhiling.tune.loss import can_share, row_sums, token_losses
+from zhiling.tune.loss import row_sums, share, token_losses
 from zhiling.tune.render import Rendered
 
 SMALL = st.integers(0, 3)
@@ -85,18 +84,20 @@ def test_the_batch_size_changes_no_loss(model, shared):
 
 def test_a_model_that_cannot_attend_over_trees_is_found_out(model, monkeypatch):
     rows = made([[1, 2, 3, 1], [1, 2, 0, 3, 2]])
-    assert can_share(model, rows, 1e-3)
+    assert share(model, rows, 1e-3)
     with monkeypatch.context() as patch:  # one that takes the name but not the tree
-        patch.setattr(attention, "_now", ContextVar("other", default=None))
-        patch.setattr("zhiling.tune.loss.over", lambda *_: nullcontext())
-        assert not can_share(model, rows, 1e-3)
+        patch.setattr(attention, "over", lambda *_: nullcontext())
+        assert not share(model, rows, 1e-3)
+    assert model.config._attn_implementation == "sdpa"
     eager = AutoModelForCausalLM.from_pretrained(model.name_or_path, attn_implementation="eager")
-    assert not install(eager) and not can_share(eager, rows, 1e-3)
+    assert not share(eager, rows, 1e-3) and eager.config._attn_implementation == "eager"
+    assert share(model, rows, 1e-3)
 
 
 def test_a_window_shorter_than_a_row_rules_the_tree_out(model):
     model.config.sliding_window = 3
     try:
-        assert not can_share(model, made([[1, 2, 3, 1], [1, 2]]), 1e-3)
+        assert not share(model, made([[1, 2, 3, 1], [1, 2]]), 1e-3)
+        assert share(model, made([[1, 2, 3], [1, 2]]), 1e-3)
     finally:
         del model.config.sliding_window

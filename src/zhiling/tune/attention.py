@@ -31,14 +31,19 @@ _now: ContextVar[tuple[_Look, ...] | None] = ContextVar("tree", default=None)
 
 
 def install(model: Any) -> bool:
-    """Make a loaded model attend over trees where `over` says so. False where its attention cannot be replaced."""
+    """Make a model attend over trees where `over` says so. False, nothing changed, where its attention cannot be replaced."""
     from transformers import AttentionInterface
 
-    if model.config._attn_implementation != "sdpa":
-        return False
-    AttentionInterface.register(NAME, _attend)
-    model.set_attn_implementation(NAME)
+    if model.config._attn_implementation == "sdpa":
+        AttentionInterface.register(NAME, _attend)
+        model.set_attn_implementation(NAME)
     return bool(model.config._attn_implementation == NAME)
+
+
+def remove(model: Any) -> None:
+    """Give a model its own attention back."""
+    if model.config._attn_implementation == NAME:
+        model.set_attn_implementation("sdpa")
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def read(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     out = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_bytes().splitlines():
         try:
             out.append(json.loads(line))
         except ValueError:

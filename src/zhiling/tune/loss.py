@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zhiling.tune.attention import NAME, over
+from zhiling.tune import attention
 from zhiling.tune.batch import Batch, tree
 from zhiling.tune.render import Rendered
 from zhiling.tune.settings import Objective
@@ -69,7 +69,7 @@ def token_losses(model: Any, batch: Batch) -> Any:
     import torch
 
     device = model.device
-    with over(batch.spans, device) if len(batch.rows) > 1 else nullcontext():
+    with attention.over(batch.spans, device) if len(batch.rows) > 1 else nullcontext():
         found = model(
             input_ids=torch.from_numpy(batch.ids)[None].to(device),
             position_ids=torch.from_numpy(batch.positions)[None].to(device),
@@ -112,19 +112,21 @@ def loss_of(model: Any, rows: Sequence[Rendered], objective: Objective) -> Loss:
     return sums.loss(objective)
 
 
-def can_share(model: Any, rows: Sequence[Rendered], tolerance: float) -> bool:
-    """Whether the model gives two rows laid out as one tree what it gives them alone: tried on the two shortest, not assumed.
+def share(model: Any, rows: Sequence[Rendered], tolerance: float) -> bool:
+    """Let the model compute rows as trees, if it then gives two rows what it gives them alone: tried on the two shortest, not assumed.
 
-    False without trying for a model whose attention is its own, or has a window shorter than a row.
+    False, and the model as it was, where its attention cannot be replaced, has a window shorter than a row, or fails the trial.
     """
     import torch
 
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    if config._attn_implementation != NAME or (window and max(len(row.ids) for row in rows) > window):
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if (window and max(len(row.ids) for row in rows) > window) or not attention.install(model):
         return False
     pair = sorted(sorted(rows, key=lambda row: (len(row.ids), row.id))[:2], key=lambda row: row.ids)
     with torch.no_grad():
         together = token_losses(model, tree(pair))
         apart = torch.cat([token_losses(model, tree([row])) for row in pair])
-    return bool((together - apart).abs().max() <= tolerance)
+    if (together - apart).abs().max() <= tolerance:
+        return True
+    attention.remove(model)
+    return False

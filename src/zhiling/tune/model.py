@@ -11,7 +11,6 @@ from typing import Any
 from zhiling.errors import RecipeError, say
 from zhiling.llm import embedded, weights
 from zhiling.text import cut
-from zhiling.tune import attention
 from zhiling.tune.checkpoint import whole
 from zhiling.tune.settings import TuneSettings
 
@@ -89,7 +88,6 @@ def load(name: str, settings: TuneSettings) -> Any:
             name, dtype=torch.bfloat16 if frozen else torch.float32, use_safetensors=True, trust_remote_code=False
         )
     model.to(device())
-    attention.install(model)
     torch.manual_seed(settings.seed)
     return _adapt(model, settings) if settings.method == "lora" else model
 

@@ -70,15 +70,11 @@ def render(example: Example, tokenizer: Any, sees: Sees = Sees.ANSWER, limit: in
         part = tokenizer(text, add_special_tokens=False)["input_ids"]
         ids += part
         trained += [sees_it] * len(part)
-    if (
-        ids[-1] not in _specials(tokenizer).values()
-    ):  # a template without an end of turn: nothing would tell the model to stop
+    if ids[-1] not in _specials(tokenizer).values():
+        # A template without an end of turn: nothing would tell the model to stop.
         if tokenizer.eos_token_id is None:
             raise RecipeError(
-                say(
-                    "the tokenizer has neither an end-of-turn nor an end-of-text token",
-                    "分词器既没有回合结束符，也没有文本结束符",
-                ),
+                say("the tokenizer has no end-of-text token", "分词器没有文本结束符"),
                 mend=say("set its eos_token", "请设置 eos_token"),
             )
         ids.append(tokenizer.eos_token_id)
@@ -142,16 +138,11 @@ def _pieces(example: Example, messages: list[dict[str, str]], tokenizer: Any, se
     replies = [k for k, message in enumerate(messages) if message["role"] == "assistant"]
     done = ""
     for k in replies if sees is Sees.REPLIES else replies[-1:]:
-        prompt, whole = (
-            _text(example, messages[:k], tokenizer, True),
-            _text(example, messages[: k + 1], tokenizer, False),
-        )
+        prompt = _text(example, messages[:k], tokenizer, True)
+        whole = _text(example, messages[: k + 1], tokenizer, False)
         if not (prompt.startswith(done) and whole.startswith(prompt)):
             raise DataError(
-                say(
-                    "the chat template rewrites earlier turns, so the answer's place is unknown",
-                    "聊天模板会改写之前的回合，无法确定答案的位置",
-                ),
+                say("the chat template rewrites earlier turns", "聊天模板会改写之前的回合，无法确定答案的位置"),
                 where=example.id,
                 mend=say("use sees: answer, or another chat template", "请使用 sees: answer，或更换聊天模板"),
             )

@@ -48,9 +48,9 @@ class TuneSettings:
     """Passes over the rows; may be a fraction."""
     max_steps: int | None = None
     """Stop after that many optimizer steps, even if the epochs are not over."""
-    batch_rows: int = 16
+    batch_rows: int = 8
     """Rows per optimizer step."""
-    batch_tokens: int = 1024
+    batch_tokens: int = 768
     """Tokens computed at once: bounds the memory, changes nothing else (gradients add up within a step)."""
     max_length: int = 1024
     """Longer rows (in tokens, also those longer than the model's context) are left out and counted, never cut."""
@@ -66,7 +66,7 @@ class TuneSettings:
     alpha: float = 32.0
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
-    """Names of the layers that LoRA adapts; empty means every linear layer of the attention and MLP blocks."""
+    """Names of the layers that LoRA adapts; empty means all projections of the attention and MLP blocks."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Visits per epoch for each row of a task, 1 where a task is not named: 2 shows every row twice, 0.5 half of the rows (another
     half in the next epoch), 0 none. The formula's sum runs over the visits."""
@@ -76,7 +76,7 @@ class TuneSettings:
     """What the layers compute in; trained weights and losses stay fp32. "auto" is bf16 on a GPU, fp32 on a CPU."""
     seed: int = 0
     threads: int = 0
-    """CPU threads; 0 leaves the choice to torch."""
+    """CPU threads; 0 takes all physical cores that the process may use."""
     checkpoint_every: int = 20
     """Steps between checkpoints; 0 writes none."""
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from zhiling.errors import EngineError, boundary, missing, say
 from zhiling.llm.machine import cores
+from zhiling.registry import module_version
 from zhiling.tune import checkpoint, state
 from zhiling.tune import model as models
 from zhiling.tune.batch import batches
 from zhiling.tune.log import Log, Progress, read
-from zhiling.tune.loss import Loss, Sums, can_share, row_sums, scale, token_losses
+from zhiling.tune.loss import Loss, Sums, row_sums, scale, share, token_losses
 from zhiling.tune.mix import split, steps
 from zhiling.tune.render import Rendered, prepare, render_all
 from zhiling.tune.settings import TuneSettings, lr_at
@@ -28,6 +29,8 @@ from zhiling.types import Example, content_id
 
 RUNTIME = ("threads", "checkpoint_every")
 """Settings that may change between a run and its resumption."""
+CODE = ("attention", "batch", "loss", "mix", "model", "render", "settings", "state", "train")
+"""What the weights depend on: a run is not resumed by other code than began it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ def tune(
         raise missing(error.name or "torch") from error
     name = models.locate(base)
     choices = {key: value for key, value in asdict(settings).items() if key not in RUNTIME}
-    key = content_id("tune", choices, sorted(example.id for example in examples), models.fingerprint(name))
+    code = [module_version(f"zhiling.tune.{module}") for module in CODE]
+    key = content_id("tune", choices, sorted(example.id for example in examples), models.fingerprint(name), code)
     done = _done(out, key)
     if done is not None:
         return done
@@ -149,7 +153,7 @@ class _Loop:
         self.model, self.settings = model.eval(), settings
         self.dropouts = [module for name, module in model.named_modules() if name.endswith("lora_dropout")]
         with models.compute(settings):
-            self.shared = can_share(model, rows, 1e-3 if models.precision(settings) == "fp32" else 0.2)
+            self.shared = share(model, rows, 1e-3 if models.precision(settings) == "fp32" else 0.2)
 
     def gradients(self, rows: Sequence[Rendered]) -> tuple[list[tuple[Rendered, float]], int]:
         """Add the gradient of a step's objective to the parameters. Returns (row, s_i) for each row and the tokens computed."""
