@@ -1,9 +1,9 @@
 """A GGUF model in this process: llama.cpp's server without its sockets, many sequences decoded together.
 
-The same request gives the same text, bit for bit, whether it is answered alone or among others. Three things make it so, each needed
-(seen on SmolLM2-135M Q4_1: of 24 prompts 7 changed their greedy text without them, 0 of 24 their log-probabilities with them):
-flash attention is off, because its blocks depend on what else is in the batch; one prompt is read at a time and in one piece, because
-a lone token takes another matrix kernel than two; and no prompt starts from what an earlier request left in its slot.
+The same request gives the same text, bit for bit, whether it is answered alone or among others. Three things make it so, each needed:
+flash attention is off, because its blocks depend on what else is in the batch; one prompt at a time is read, within one step, because a
+lone token takes another matrix kernel than several do; and no prompt starts from what an earlier request left in its slot. (Seen with
+SmolLM2-135M Q4_1 at 8 sequences: without them 7 of 24 prompts changed their greedy text, with them none its log-probabilities.)
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from zhiling.llm.openai import read_answer
 from zhiling.registry import provider
 from zhiling.text import cut
 from zhiling.types import Reply, Request
+
+SCORES = 2048 * 2048
+"""Attention scores per head held at once, which without flash attention are memory: long contexts are read in smaller pieces."""
 
 
 @provider("gguf")
@@ -116,7 +119,8 @@ class Gguf:
         params = xllamacpp.CommonParams()
         params.model.path = str(self._path)
         params.n_parallel, params.n_ctx = self.lanes, self.lanes * self._context
-        params.n_batch = params.n_ubatch = max(512, self._context)  # a whole prompt is one piece
+        params.n_batch = self._context + self.lanes  # a whole prompt and everybody's next token in one step
+        params.n_ubatch = min(params.n_batch, max(64, SCORES // self._context))
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads or quiet_cores()
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.slot_prompt_similarity, params.cache_ram_mib, params.cache_idle_slots = 0.0, 0, False

@@ -269,7 +269,7 @@ class Model:
             return reply
         except ProviderError as error:
             if hold is not None:
-                self._failed(error, probe, hold, request)
+                self._failed(error, probe, hold)
                 settled = True
                 self._note(key, request, None, error, time.perf_counter() - start, attempt)
             raise
@@ -287,7 +287,7 @@ class Model:
         usd = self.price.usd(reply.usage) if self.price is not None else None
         return Reply(text, reply.finish, reply.model, reply.usage, reply.logprobs, reply.seconds, usd, key=key)
 
-    def _failed(self, error: ProviderError, probe: bool, hold: Hold, request: Request) -> None:
+    def _failed(self, error: ProviderError, probe: bool, hold: Hold) -> None:
         unsure = error.kind in ("timeout", "network", "protocol")
         self.spent.unsure += unsure
         self._budget.settle(hold, None, billed=unsure)
@@ -295,10 +295,10 @@ class Model:
             self._lanes.refused(error.retry_after)
         if error.kind in _endpoint:
             self._breaker.failed(error, probe)
-        elif error.kind == "refused":
+            return
+        if error.kind == "refused":
             self._breaker.refused(error)
-        if error.kind not in _endpoint:
-            self._breaker.abandoned(probe)
+        self._breaker.abandoned(probe)
 
     def _backoff(self, error: ProviderError, tries: int) -> float:
         """Seconds until the next try: what the endpoint asks; about one call's time after a stray 429; else exponential with jitter."""
