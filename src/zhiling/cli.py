@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -172,6 +173,7 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """The entry point: every known trouble is one line and an exit code (1 the work failed, 2 the user's mistake)."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of the libraries underneath; no user can act on them
     try:
         app()
     except BrokenPipeError:

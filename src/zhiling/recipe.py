@@ -111,7 +111,7 @@ class EvaluateSpec:
     rows: int | None = None
     max_tokens: int | None = None
     confidence: float = 0.95
-    batch: int = 16
+    batch: int = 32
 
 
 @dataclass(config=STRICT)

@@ -29,6 +29,9 @@ def show_table(value: Any, as_json: bool = False) -> None:
         print("\n".join(table_lines(value)))
 
 
+VERDICTS = {"better": ("better", "更好"), "worse": ("worse", "更差"), "cannot tell": ("cannot tell", "无法判断")}
+
+
 def table_lines(value: Any) -> list[str]:
     """A list of mappings as an aligned table, a mapping as "key  value" lines, anything else as itself."""
     if isinstance(value, Mapping):
@@ -106,10 +109,11 @@ def result_lines(results: Mapping[str, Any]) -> list[str]:
                 say("tuned", "调优后"): _rounded(found.get("tuned")),
                 say("difference", "差值"): _signed(found.get("difference")),
                 say("95% interval", "95% 区间"): f"[{_signed(found.get('low'))}, {_signed(found.get('high'))}]",
-                say("verdict", "结论"): found.get("words", {}).get(say("en", "zh"), found.get("verdict", "")),
+                say("verdict", "结论"): say(*VERDICTS.get(found.get("verdict", ""), ("-", "-"))),
             }
         )
-    return table_lines(rows)
+    told = [f"  {name}: {found['words'][say('en', 'zh')]}" for name, found in named.items() if found.get("words")]
+    return [*table_lines(rows), *told]
 
 
 def _rounded(value: float | None) -> str:
