@@ -108,7 +108,7 @@ def simclue(data: Path, folder: Path, use: Use, quick: bool) -> list[dict[str, A
     def measure() -> dict[str, float]:
         right = 0
         for row in rows:
-            place = {hit.row.id: i for i, hit in enumerate(bank.search(row["query"], 50))}
+            place = {hit.row.id: i for i, hit in enumerate(bank.search(row["query"], 20))}
             right += place.get(row["title"], 10_000) < place.get(row["neg_title"], 10_000)
         return {"simclue_accuracy": right / len(rows)}
 
