@@ -130,7 +130,7 @@ class _Told:
         self.watch({"stage": f"evaluate/{self.name}", "done": 0, "total": len(asked)})
         # longest first within the whole set, so that the provider's batches hold rows of like length
         order = sorted(range(len(asked)), key=lambda i: (-sum(len(text) for _, text in asked[i].messages), i))
-        async for place, reply in self.model.map((asked[i] for i in order), window=len(asked)):
+        async for place, reply in self.model.map(asked[i] for i in order):
             found[order[place]] = reply
             self.watch({"stage": f"evaluate/{self.name}", "done": len(found), "total": len(asked)})
         return [found[i] for i in range(len(asked))]

@@ -28,10 +28,11 @@ class Flow(Generic[Item, Result]):
         self._consumer: asyncio.Future[None] | None = None
         self._workers: set[asyncio.Task[None]] = set()
         self._trouble: BaseException | None = None
+        self._over = False
 
     async def take(self) -> tuple[int, Item]:
         """The next item and its index. Raises StopAsyncIteration when there is none, or something has gone wrong."""
-        while self._out >= self._window and self._trouble is None:
+        while self._out >= self._window and self._trouble is None and not self._over:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn
@@ -41,14 +42,25 @@ class Flow(Generic[Item, Result]):
             try:
                 item = next(self._single)
             except StopIteration:
+                self._end()
                 raise StopAsyncIteration from None
         else:
             async with self._taking:
-                item = await anext(self._several)
+                try:
+                    item = await anext(self._several)
+                except StopAsyncIteration:
+                    self._end()
+                    raise
         index = self._taken
         self._taken += 1
         self._out += 1
         return index, item
+
+    def _end(self) -> None:
+        """The items are over: workers still waiting for a place, of whom there may be more than places, need wait no longer."""
+        self._over = True
+        while self._waiting:
+            self._release()
 
     def give(self, index: int, result: Result) -> None:
         """Hand an item's result to the consumer."""
