@@ -99,6 +99,23 @@ def said_in(prose: str, lang: str) -> str:
     )
 
 
+def shaped(instruction: str, task: Task, lang: str) -> str:
+    """The instruction with the task's output format behind it, unless it names all of the task's answers itself.
+
+    A wording that comes from a bank or a model says what to do, seldom what the answer must look like.
+    """
+    form = said_in(task.output_format, lang)
+    said = text.normalise(instruction)
+    if (
+        not form
+        or text.normalise(form) in said
+        or (task.labels and all(text.normalise(label) in said for label in task.labels))
+    ):
+        return instruction
+    stop = "" if instruction[-1:] in ".!?。！？:：" else "。" if lang == "zh" else "."
+    return f"{instruction}{stop}{'' if lang == 'zh' else ' '}{literal(form)}"
+
+
 def _unsayable(phrasing: Phrasing, definition: Definition, task: Task) -> bool:
     """Whether the phrasing lists choices the task does not have, or quotes a description that is not there in its language."""
     slots = definition.slots(phrasing) or Slots(output="")

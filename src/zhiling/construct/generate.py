@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from zhiling import registry
-from zhiling.construct.fill import default_slots
+from zhiling.construct.bind import default_slots, said_in, shaped
+from zhiling.construct.sandbox import literal
 from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.registry import constructor
 from zhiling.text import cut, jaccard, lang, normalise, sentences, shingles, tokens
@@ -77,7 +78,7 @@ async def generate(
     Yields a Template per winner and a Reject per loser, with its scores. A reply that failed is a Reject too: "failed", not "dropped".
     """
     out: list[Template | Reject] = []
-    maker = f"generate:{model.provider.name}"
+    maker = f"generate:{model.label}"
     for code in langs or task.langs:
         asked = requests(task, code, candidates, seed, temperature, max_tokens, chat="chat" in model.provider.can)
         replies = await model.ask_all([request for _, request in asked])
@@ -167,7 +168,7 @@ def _needs(prompt: Mapping[str, Any], task: Task) -> bool:
 
 def _filled(prompt: Mapping[str, Any], task: Task, code: str, draw: int) -> tuple[tuple[str, str], ...]:
     marks = ("输入：", "输出：") if code == "zh" else ("Input: ", "Output: ")
-    description = _own_language(task.description, code)
+    description = said_in(task.description, code) or task.description
     wordings = sentences(description) or [description]
     values = {
         "{description}": description,
@@ -183,12 +184,6 @@ def _filled(prompt: Mapping[str, Any], task: Task, code: str, draw: int) -> tupl
                     content = content.replace(slot, value)
                 turns.append((role, content))
     return tuple(turns)
-
-
-def _own_language(description: str, code: str) -> str:
-    """The lines of a description that are in this language, where it is given in several."""
-    own = [line for line in description.split("\n") if (lang(line) == "zh") == (code == "zh")]
-    return "\n".join(own) if own else description
 
 
 _lead = re.compile(
@@ -260,15 +255,8 @@ def unit(score: Score) -> float | None:
 def as_template(candidate: Candidate, task: Task, maker: str) -> Template:
     """A winner with the slots of its family. What the answer must look like is added where the candidate does not say it."""
     input_slot, output_slot = default_slots(task, candidate.lang)
-    text = (
-        candidate.text
-        if candidate.text[-1] in ".!?。！？:："
-        else candidate.text + ("。" if candidate.lang == "zh" else ".")
-    )
-    shape = _own_language(task.output_format, candidate.lang)
-    if shape and not (task.labels and all(normalise(label) in normalise(text) for label in task.labels)):
-        text += ("" if candidate.lang == "zh" else " ") + shape
-    instruction = text.replace("{", "{{ '{' }}") if "{" in text else text
+    stop = "" if candidate.text[-1] in ".!?。！？:：" else "。" if candidate.lang == "zh" else "."
+    instruction = shaped(literal(candidate.text + stop), task, candidate.lang)
     return Template(
         task.name, candidate.lang, instruction, input_slot, output_slot, maker=maker, parents=(candidate.reply,),
         why=say(f"quality {_shown(candidate.quality)} ({candidate.why})", f"质量 {_shown(candidate.quality)}（{candidate.why}）"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from zhiling import text
 from zhiling.construct.bank import Bank, Hit, shipped
 from zhiling.construct.bank_index import analyse
-from zhiling.construct.bind import fitting, label_words, said_in
+from zhiling.construct.bind import fitting, label_words, said_in, shaped
 from zhiling.construct.library import list_definitions
 from zhiling.construct.retrieve_adapt import Adapted, adapt
 from zhiling.embed import Embedder
@@ -178,7 +178,7 @@ def _template(task: Task, lang: str, candidate: _Candidate) -> Template:
     return Template(
         task=task.name,
         lang=lang,
-        instruction=adapted.instruction,
+        instruction=shaped(adapted.instruction, task, lang),
         input=adapted.input,
         output=adapted.output,
         maker=f"retrieve:{hit.row.id}",
