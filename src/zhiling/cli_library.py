@@ -123,12 +123,14 @@ def add_to_bank(
 
     here = Bank.open(folder, Use()) if folder.is_dir() and any(folder.iterdir()) else Bank.create(folder, Use())
     for file in files:
-        given = [row for _, row in raw(file) if not isinstance(row, str)]
+        lines = [row for _, row in raw(file)]
+        given = [row for row in lines if not isinstance(row, str)]
         done = here.add(given, licence=licence, source=source or file.name, allow_unlicensed=unlicensed)
+        refused = len(done.refused) + len(lines) - len(given)
         print(
             say(
-                f"{file.name}: {done.added} added, {done.duplicates} there already, {len(done.refused)} refused",
-                f"{file.name}：添加 {done.added} 行，已有 {done.duplicates} 行，拒绝 {len(done.refused)} 行",
+                f"{file.name}: {done.added} added, {done.duplicates} there already, {refused} unreadable or refused",
+                f"{file.name}：添加 {done.added} 行，已有 {done.duplicates} 行，无法读取或被拒绝 {refused} 行",
             )
         )
 
