@@ -6,7 +6,7 @@ from pathlib import Path
 import making
 import pytest
 
-import zhiling as zl
+import zhiling.api as zl
 from zhiling.errors import DataError, RecipeError
 
 TASK = zl.Task(
@@ -102,15 +102,19 @@ def test_mistakes_are_the_usual_ones(tmp_path):
         zl.construct(TASK, tmp_path / "none.csv")
     with pytest.raises(RecipeError, match="to hold out of"):
         zl.construct(TASK, reviews(4), heldout=9)
-    with pytest.raises(AttributeError):
-        zl.nothing_of_that_name  # noqa: B018
+
+
+def test_nouns_are_at_the_front_door_too():
+    import zhiling
+
+    assert zhiling.Task is zl.Task and zhiling.open_model is zl.open_model
+    with pytest.raises(AttributeError, match="nothing_of_that_name"):
+        zhiling.nothing_of_that_name  # noqa: B018
 
 
 def test_a_recipe_runs_from_python(tmp_path):
     path = making.write(tmp_path / "r")
-    from zhiling.api import run
-
-    summary = run(path, tmp_path / "out", workers=1, until="select")
+    summary = zl.run(path, tmp_path / "out", workers=1, until="select")
     assert summary.kept == 120 and Path(summary.folder) == tmp_path / "out"
 
 

@@ -1,6 +1,7 @@
 """zhiling (指令): automatic construction of instructions for instruction-tuning language models.
 
-The public names below are loaded when first used, so that `import zhiling` is instant and needs no network.
+The Python door is `zhiling.api`: `import zhiling.api as zl`. (The rooms of this package have the names of its verbs, so the
+verbs themselves live one door further.) The nouns are also here, loaded when first used: `import zhiling` is instant.
 """
 
 from __future__ import annotations
@@ -9,16 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zhiling.api import Proof as Proof
-    from zhiling.api import Rows as Rows
-    from zhiling.api import Tuned as Tuned
-    from zhiling.api import construct as construct
-    from zhiling.api import evaluate as evaluate
-    from zhiling.api import join as join
-    from zhiling.api import run as run
-    from zhiling.api import score as score
-    from zhiling.api import select as select
-    from zhiling.api import tune as tune
+    from zhiling.llm import open_model as open_model
     from zhiling.types import Demo as Demo
     from zhiling.types import Example as Example
     from zhiling.types import Record as Record
@@ -31,15 +23,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_api = ("Proof", "Rows", "Tuned", "construct", "evaluate", "join", "score", "select", "tune")
-_types = ("Demo", "Example", "Record", "Reject", "Request", "Score", "Task", "Template", "Verdict")
-_homes = {**{name: "zhiling.api" for name in _api}, **{name: "zhiling.types" for name in _types}}
-__all__ = [*_api, *_types, "open_model", "run"]
+_nouns = ("Demo", "Example", "Record", "Reject", "Request", "Score", "Task", "Template", "Verdict")
+__all__ = [*_nouns, "open_model"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "open_model":
         return import_module("zhiling.llm").open_model
-    if name in _homes:
-        return getattr(import_module(_homes[name]), name)
+    if name in _nouns:
+        return getattr(import_module("zhiling.types"), name)
     raise AttributeError(f"module 'zhiling' has no attribute '{name}'")

@@ -1,5 +1,7 @@
 """The Python door, made for notebooks: everything that a recipe does, as a few functions over `Rows`.
 
+    import zhiling.api as zl
+
     task = zl.Task("mood", "Say whether a review is positive or negative.", "classification", ("text",), "label")
     rows = zl.construct(task, "reviews.csv", ["template", "retrieve"], heldout=20)
     rows = zl.select(zl.score(rows, ["format", "grammar", "relevance"]), ["exact", {"near": {"threshold": 0.9}}])
@@ -23,13 +25,19 @@ from zhiling import registry, steps
 from zhiling.data import Source, read
 from zhiling.embed import Use
 from zhiling.errors import RecipeError, say
+from zhiling.llm import open_model
 from zhiling.recipe import EvaluateSpec, Step
 from zhiling.text import cut
-from zhiling.types import Example, Record, Reject, Score, Task, Template, Verdict, row_seed
+from zhiling.types import Demo, Example, Record, Reject, Score, Task, Template, Verdict, row_seed
 
 if TYPE_CHECKING:
     from zhiling.llm import Model
     from zhiling.run import Summary, Watch
+
+__all__ = [
+    "Demo", "Example", "Proof", "Record", "Reject", "Rows", "Score", "Task", "Template", "Tuned", "Verdict", "construct", "evaluate",
+    "join", "open_model", "run", "score", "select", "tune",
+]  # fmt: skip
 
 Way: TypeAlias = str | Mapping[str, Any]
 """A step as a recipe writes it: "template", or {"template": {"per_record": 2}}."""
@@ -292,6 +300,4 @@ def _open(model: Mapping[str, Any] | Model | None) -> Any:
     """An open model: the one given, one of the given entry, or the embedded one."""
     if model is not None and not isinstance(model, Mapping):
         return model
-    from zhiling.llm import open_model
-
     return open_model(model or {"provider": "gguf"}, cache=None)

@@ -1,4 +1,4 @@
-"""The command line: one thin command per verb. Everything it does is a few lines of Python in `zhiling` (see `api.py`)."""
+"""The command line: one thin command per verb. Everything it does is a few lines of Python in `zhiling` (`zhiling.api`)."""
 
 from __future__ import annotations
 

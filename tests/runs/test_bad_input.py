@@ -19,8 +19,11 @@ def zhiling(*args, env=None, limit=None):
     def before():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
+    env = {**os.environ, "ZHILING_LANG": "en", **(env or {})}
+    if limit:  # coverage would fail to write its own file
+        env = {key: value for key, value in env.items() if not key.startswith("COVERAGE_")}
     done = subprocess.run(
-        [*COMMAND, *map(str, args)], capture_output=True, text=True, env={**os.environ, "ZHILING_LANG": "en", **(env or {})}, timeout=300,
+        [*COMMAND, *map(str, args)], capture_output=True, text=True, env=env, timeout=300,
         preexec_fn=before if limit else None,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
