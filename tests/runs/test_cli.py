@@ -121,6 +121,7 @@ def test_ctrl_c_is_told_and_the_same_command_goes_on(tmp_path):
         text=True,
         env={**os.environ, "ZHILING_LANG": "en"},
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's shell ignores it
     )
     for line in work.stderr:
         if "score" in line or "construct" in line:
