@@ -138,7 +138,15 @@ class _Told:
 
 def _spec(tuned: Mapping[str, Any], after: bool, spec: EvaluateSpec) -> dict[str, Any]:
     """The recipe entry of the base or the tuned model, for `llm.open_model`."""
-    entry: dict[str, Any] = {"provider": "transformers", "model": tuned["base"], "batch": spec.batch}
+    from zhiling.llm.machine import cores
+
+    # all cores: the load that a look at the machine would see is our own, of the tuning just ended
+    entry: dict[str, Any] = {
+        "provider": "transformers",
+        "model": tuned["base"],
+        "batch": spec.batch,
+        "threads": cores(),
+    }
     if after and tuned["method"] == "lora":
         entry["adapter"] = tuned["folder"]
     elif after:
