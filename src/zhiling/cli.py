@@ -68,6 +68,9 @@ def run(
         with Run(loaded, folder, engine=engine, workers=workers, until=until, watch=meter) as work:
             summary = work.execute()
     except KeyboardInterrupt:
+        # what the interrupt left half made (an event loop, a coroutine) complains when it is collected; no user can act on that
+        sys.unraisablehook = lambda _: None
+        warnings.simplefilter("ignore")
         told = say("\ninterrupted; the same command goes on where this stopped", "\n已中断；重新运行同一命令即可继续")
         print(told, file=sys.stderr)
         raise typer.Exit(1) from None
