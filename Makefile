@@ -22,8 +22,9 @@ lint: $(VENV)/.ready-test
 bench: $(VENV)/.ready-test            ## make bench NAME=llm
 	@$(BIN)/python benchmarks/$(NAME).py $(ARGS)
 
-chaos: $(VENV)/.ready-test            ## long kill-and-resume tests
+chaos: $(VENV)/.ready-test            ## long kill-and-resume tests, and property tests with new questions
 	@$(BIN)/python -m pytest -q tests/test_chaos.py --chaos-kills 60
+	@ZHILING_HYPOTHESIS=exploring $(BIN)/python -m pytest -q -n 2 -m "not model and not slow" tests
 
 # -- environments: rebuilt only when the lock or the package's own requirements change --------------------------------------
 

@@ -6,10 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from zhiling.data import shared_data
 
 os.environ.setdefault("ZHILING_LANG", "en")  # messages are compared in English unless a test asks for Chinese
+
+# The suite asks the same questions everywhere, so that it fails for a change and not by luck; `make chaos` asks new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("exploring", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("ZHILING_HYPOTHESIS", "repeatable"))
 
 
 @pytest.fixture(scope="session")

@@ -175,8 +175,9 @@ def test_whatever_a_bank_says_is_text_or_a_field_and_never_code(said):
     made = adapt(Row("r", said, lang="zh"), POEM, "zh")
     if isinstance(made, Adapted):
         assert compiled(made.instruction).names <= {"topic"}
+        # Characters of private use mark slots while a wording is taken apart, so none of them survives.
         text = compiled(made.instruction).render({"topic": "T"})
-        assert "{%" not in text or "{%" in said
+        assert "{%" not in text or "{%" in re.sub("[\ue000\ue001]", "", said)
 
 
 def test_names_of_languages():
