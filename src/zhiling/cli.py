@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from zhiling.cli_library import bank, template
+from zhiling.cli_bank import bank
+from zhiling.cli_template import template
 from zhiling.errors import ZhilingError, boundary, say
 
 app = typer.Typer(

@@ -1,0 +1,90 @@
+"""`zhiling template ...`: the library of templates from the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zhiling.errors import DataError, say
+
+template = typer.Typer(no_args_is_help=True, help="The library of instruction templates. 指令模板库。")
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机器可读输出。")]
+
+
+@template.command("list")
+def list_templates(
+    family: Annotated[str | None, typer.Option(help="Only this family. 只看某一族。")] = None, as_json: Json = False
+) -> None:
+    """The shipped definitions. 列出自带模板。"""
+    from zhiling.construct.library import list_definitions
+    from zhiling.show import show_table
+
+    rows = [
+        {
+            "id": d.id,
+            "family": d.family,
+            "langs": ",".join(d.langs),
+            "fields": ", ".join(d.fields),
+            "phrasings": len(d.phrasings),
+        }
+        for d in list_definitions(family)
+    ]
+    show_table(rows, as_json)
+
+
+@template.command("show")
+def show_template(
+    name: Annotated[str, typer.Argument(help="A definition's id or YAML file. 模板 id 或文件。")],
+) -> None:
+    """A definition with every phrasing, rendered with its example. 查看一个模板的全部措辞。"""
+    from zhiling.construct.library_check import show
+
+    print(show(_definition(name)))
+
+
+@template.command("render")
+def render_template(
+    text: Annotated[str, typer.Argument(help="A text with {slots}. 带 {空位} 的文本。")],
+    values: Annotated[list[str], typer.Argument(help="name=value ... 空位名=值", metavar="NAME=VALUE")],
+) -> None:
+    """Fill a plain text such as '将句子翻译成{语言}：{句子}'. 填充一段模板文本。"""
+    from zhiling.construct.template import from_format, render
+
+    pairs = [value.partition("=") for value in values]
+    wrong = [name for name, equals, _ in pairs if not equals]
+    if wrong:
+        raise DataError(say(f"not name=value: {wrong[0]}", f"不是“名=值”的形式：{wrong[0]}"), where="template render")
+    print(render(from_format(text), {name: value for name, _, value in pairs}))
+
+
+@template.command("check")
+def check_templates(
+    files: Annotated[list[Path], typer.Argument(help="YAML files. 模板文件。")], as_json: Json = False
+) -> None:
+    """Lint definitions: undeclared variables, unused fields, leaked answers, near-duplicates, mixed languages. 检查模板。"""
+    from zhiling.construct.library_check import check
+
+    found = [finding for file in files for finding in check(file)]
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], ensure_ascii=False, indent=1))
+    else:
+        print("\n".join(str(finding) for finding in found) or say("in order", "没有问题"))
+    if any(finding.level == "error" for finding in found):
+        raise typer.Exit(2)
+
+
+def _definition(name: str) -> Any:
+    from zhiling.construct.library import list_definitions, load_definition
+
+    if name.endswith((".yaml", ".yml")):
+        return load_definition(name)
+    for definition in list_definitions():
+        if definition.id == name:
+            return definition
+    mend = say("zhiling template list shows them", "用 zhiling template list 查看")
+    raise DataError(say(f"no template '{name}'", f"没有模板“{name}”"), mend=mend)
