@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt
 
-from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.llm import faults
 from zhiling.llm.base import Capability
 from zhiling.llm.price import is_loopback
 from zhiling.llm.schema import strict
+from zhiling.llm.wire import find_key, host_of, session
 from zhiling.registry import provider
 from zhiling.types import Reply, Request, Usage, content_id
 
@@ -64,29 +62,6 @@ def openai(
     return OpenAI(model, base_url.rstrip("/"), key_env, timeout, lanes, frozenset(without), extra or {})
 
 
-class _Key:
-    """An API key that no repr, traceback or log can show."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __repr__(self) -> str:
-        return "***"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a key is not pickled")
-
-    def header(self) -> str:
-        return f"Bearer {self._value}"
-
-    def hide(self, raw: bytes) -> bytes:
-        """The bytes without the key, should an endpoint send it back."""
-        value = self._value.encode()
-        return raw.replace(value, b"***") if value in raw else raw
-
-
 class OpenAI:
     """The client behind `provider: openai`. Connections belong to the running event loop and are closed when it ends."""
 
@@ -102,7 +77,7 @@ class OpenAI:
         without: frozenset[Capability],
         extra: Mapping[str, Any],
     ) -> None:
-        host = _host(base_url)
+        host = host_of(base_url)
         self.can: frozenset[str] = _capabilities - without
         self.lanes = lanes
         self.model = f"{model}@{base_url}" + (f"#{content_id(dict(extra))[:8]}" if extra else "")
@@ -110,7 +85,7 @@ class OpenAI:
         self._openai = host == "api.openai.com"
         env = key_env if key_env is not None else "" if is_loopback(host) else KEYS.get(host, "OPENAI_API_KEY")
         self._origin = faults.Origin(f"openai:{model}", model, env, timeout)
-        self._key = _key(env, self._origin, needed=not is_loopback(host))
+        self._key = find_key(env, self._origin.where, needed=not is_loopback(host))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._owner: AsyncGenerator[aiohttp.ClientSession, None] | None = None
@@ -146,33 +121,13 @@ class OpenAI:
             await owner.aclose()
 
     async def _open(self) -> aiohttp.ClientSession:
-        self._loop = asyncio.get_running_loop()
-        self._owner = self._own()
-        self._session = await anext(self._owner)
-        return self._session
-
-    async def _own(self) -> AsyncGenerator[aiohttp.ClientSession, None]:
-        """Holds the session open. asyncio.run() closes pending generators at its end, and with this one the connections."""
-        import aiohttp
-
         headers = {"Content-Type": "application/json", "User-Agent": "zhiling"}
         if self._key is not None:
-            headers["Authorization"] = self._key.header()
-        proxied = any(
-            os.environ.get(name)
-            for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-        )
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self.lanes, keepalive_timeout=60, ttl_dns_cache=300),
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=min(30.0, self._timeout)),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=proxied and not is_loopback(_host(self._base)),
-        )
-        try:
-            yield session
-        finally:
-            await session.close()
+            headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        self._loop = asyncio.get_running_loop()
+        self._owner = session(host_of(self._base), self.lanes, self._timeout, headers)
+        self._session = await anext(self._owner)
+        return self._session
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self._short, "temperature": request.temperature}
@@ -245,40 +200,3 @@ def _logprobs(found: Mapping[str, Any] | None) -> tuple[tuple[str, float], ...]:
         return tuple((str(item["token"]), float(item["logprob"])) for item in found["content"])
     pairs = zip(found.get("tokens") or (), found.get("token_logprobs") or (), strict=True)
     return tuple((str(token), float(value)) for token, value in pairs if value is not None)
-
-
-def _host(base_url: str) -> str:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RecipeError(
-            say(f"'{base_url}' is not an http(s) address", f"“{base_url}”不是 http(s) 地址"),
-            where="base_url",
-            mend=say("such as https://api.openai.com/v1", "例如 https://api.openai.com/v1"),
-        )
-    if parts.username or parts.password or parts.query:
-        raise RecipeError(
-            say("base_url holds a user, a password or a query", "base_url 中含有用户名、密码或查询参数"),
-            where="base_url",
-            mend=say("keep secrets in the variable that key_env names", "请把密钥放入 key_env 指明的环境变量"),
-        )
-    return parts.hostname
-
-
-def _key(env: str, origin: faults.Origin, needed: bool) -> _Key | None:
-    value = os.environ.get(env, "").strip() if env else ""
-    if value:
-        if not value.isascii() or not value.isprintable() or " " in value:
-            raise ProviderError(
-                say(f"the key in {env} holds characters that no key has", f"{env} 中的密钥含有非法字符"),
-                where=origin.where,
-                kind="auth",
-            )
-        return _Key(value)
-    if env and needed:
-        raise ProviderError(
-            say(f"no key: the environment variable {env} is empty", f"没有密钥：环境变量 {env} 为空"),
-            where=origin.where,
-            mend=say(f"run: export {env}=...", f"请运行：export {env}=..."),
-            kind="auth",
-        )
-    return None
