@@ -22,7 +22,8 @@ REFUSED = [
     "{{ lipsum() }}",
     "{{ namespace() }}",
     "{{ range.__class__ }}",
-    "{{ [].append(1) }}",
+    "{{ [].clear() }}",
+    "{{ [].pop() }}",
     "{{ text(1) }}",
     "{{ text.strip(*[]) }}",
     "{{ [text]|map('upper')|list }}",
@@ -34,7 +35,7 @@ REFUSED = [
     "{% block a %}{% include 'b' %}{% endblock %}",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
-    "{% set x %}{{ text }}{% endset %}{{ x }}",
+    "{% set ns.x = 1 %}",
     "{% filter upper %}{{ text }}{% endfilter %}",
     "{% call f() %}{% endcall %}",
     "{{ " + "(" * 400 + "1" + ")" * 400 + " }}",
@@ -58,6 +59,16 @@ RUNAWAY = [
     "{% set n = 9 %}" + "{% set n = n * n %}" * 40 + "{{ n }}",
     "{% for i in range(90000) %}{% if text in text ~ text %}{{ text[1:] }}{% endif %}{% endfor %}",
     "{{ 'a' * 1000000000 }}",
+    "{% set a0 = [text] %}"
+    + "".join(f"{{% set a{i} = [{', '.join([f'a{i - 1}'] * 10)}] %}}" for i in range(1, 9))
+    + "{{ a8 }}",
+    "{% set a = [] %}{% set b = [a, a, a, a, a, a, a, a] %}{% for i in range(9999) %}{{ a.append(text) or '' }}{% endfor %}{{ b }}",
+    "{% set a = [] %}{{ a.append(a) or '' }}{{ a }}",
+    "{% set a = {} %}{% for i in range(9999) %}{{ a.update({i: text}) or '' }}{% endfor %}",
+    "{% set a %}{% for i in range(90000) %}{{ text }}{% endfor %}{% endset %}{{ a|length }}",
+    "{% set a %}{% for i in range(90000) %}" + "b" * 900 + "{% endfor %}{% endset %}{{ a|length }}",
+    "{{ text.replace('a', text).replace('a', text).replace('a', text).replace('a', text) }}",
+    "{{ text.join(text.join(text.join(text))) }}",
     "{{ '%1000000000d' % 1 }}",
 ]
 
@@ -173,3 +184,39 @@ def test_both_ways_through_render_as_jinja_renders(parts, a, b):
     text = "".join(parts)
     plain = jinja2.Environment(keep_trailing_newline=True).from_string(text).render(a=a, b=b)
     assert compiled(text).render({"a": a, "b": b}) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{{ (answers | nested)['text'][0] }}", "Paris"),
+        ("{{ ['no', 'yes'][label | typed] }}", "yes"),
+        ("{% if flag | typed %}set{% else %}unset{% endif %}", "unset"),
+        ("{{ broken | nested }}", "[laughs] hello"),
+        ("{% for a, b in zip([1, 2], ['x', 'y']) %}{{ a }}{{ b }}{% endfor %}", "1x2y"),
+        ("{{ ['a', 'b', 'a', 'b', 'c'] | most_frequent | join('/') }}", "a/b"),
+        ("{{ ' one ||| two' | parts | join('/') }}", "one/two"),
+        ("{{ ', '.join(['a', 'b']) }}{{ 'a_b'.replace('_', ' ') }}", "a, ba b"),
+        ("{{ ['', 'x'] | reject('equalto', '') | list | length }}", "1"),
+        ("{{ (5 * 2.62) | round / 5 }}", "2.6"),
+        ("{% set d = {'list': []} %}{{ d['list'].append('x') | default('', True) }}{{ d['list'][0] }}", "x"),
+        ("{% set a %}{{ label }} of{% endset %}{{ a }}", "1 of"),
+        ("{#- trim -#}{% if true %} kept {% endif %}", "kept"),
+    ],
+)
+def test_what_other_collections_expect_of_jinja(text, shown):
+    row = {"answers": '{"text": ["Paris"]}', "label": "1", "flag": "false", "broken": "[laughs] hello"}
+    assert compiled(text).render(row) == shown
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.text(max_size=5), min_size=1))
+def test_a_choice_depends_on_the_row_and_on_nothing_else(row):
+    choice = compiled("{{ ['x', 'y', 'z'] | choice }}")
+    first = choice.render(row)
+    assert {choice.render(dict(reversed(row.items()))) for _ in range(3)} == {first}
+
+
+def test_choices_are_spread_over_rows():
+    choice = compiled("{{ ['x', 'y', 'z'] | choice }}")
+    drawn = [choice.render({"text": str(i)}) for i in range(300)]
+    assert all(drawn.count(item) > 60 for item in "xyz")

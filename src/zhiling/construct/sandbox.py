@@ -25,6 +25,7 @@ from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.sandbox import safe_range as jinja_range
 
+from zhiling.construct import sandbox_foreign as foreign
 from zhiling.construct.languages import language
 from zhiling.construct.sandbox_plain import plain
 from zhiling.errors import RecipeError, say
@@ -44,12 +45,13 @@ _NODES = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.For, nodes.Assign, nodes.CondExpr,
     nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Filter, nodes.Test, nodes.Getattr, nodes.Getitem, nodes.Slice,
     nodes.Call, nodes.Keyword, nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Add, nodes.Sub, nodes.Mul, nodes.Div,
-    nodes.FloorDiv, nodes.Mod, nodes.Neg, nodes.Pos, nodes.Concat,
+    nodes.FloorDiv, nodes.Mod, nodes.Neg, nodes.Pos, nodes.Concat, nodes.AssignBlock,
 )
 _METHODS = frozenset([
     "strip", "lstrip", "rstrip", "lower", "upper", "title", "capitalize", "startswith", "endswith", "split", "splitlines",
-    "removeprefix", "removesuffix", "find", "count", "isdigit",
+    "removeprefix", "removesuffix", "find", "count", "isdigit", *foreign.METHODS,
 ])
+_CALLED = frozenset(["range", "zip"])
 _LOOP = frozenset(["index", "index0", "revindex", "revindex0", "first", "last", "length"])
 _TESTS = frozenset([
     "defined", "undefined", "none", "string", "number", "integer", "mapping", "sequence", "even", "odd", "divisibleby", "in",
@@ -87,6 +89,8 @@ class _Environment(ImmutableSandboxedEnvironment):
             size = len(left) + (len(right) if isinstance(right, str | list | tuple) else 0)
             _check_size(size)
             context.spend(size)
+            if not isinstance(left, str):
+                context.spend(foreign.weigh([left, right], MAX_BUILT))
         elif not (isinstance(left, int | float) and isinstance(right, int | float)):
             raise SecurityError(say(f"'{operator}' is for numbers only", f"“{operator}”只能用于数字"))
         elif isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > 4096:
@@ -95,8 +99,17 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         assert isinstance(context, _Context)
-        context.spend(1 + _size(getattr(obj, "__self__", "")))
+        holder = getattr(obj, "__self__", "")
+        context.spend(1 + _size(holder))
+        changed = isinstance(holder, list | dict) and getattr(obj, "__name__", "") in foreign.MUTATING
+        if changed:
+            context.spend(foreign.weigh([holder, *args], MAX_BUILT))
         return super().call(context, obj, *args, **kwargs)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        # lists and mappings are the template's own: rows are text, and what `nested` makes of one is new
+        own = isinstance(obj, list | dict) and attr in foreign.MUTATING
+        return own or super().is_safe_attribute(obj, attr, value)
 
 
 def _size(value: object) -> int:
@@ -148,6 +161,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "tojson": lambda value: json.dumps(value, ensure_ascii=False),
     "trim": lambda value, chars=None: str(value).strip(chars),
     "upper": lambda value: str(value).upper(),
+    **foreign.FILTERS,
 }
 """Jinja's own names and meanings; only `language` is ours: a language code or name as its name in the given language."""
 
@@ -176,6 +190,25 @@ def _steps(context: _Context, items: Iterable[Any], cost: int) -> Iterator[Any]:
 
 
 @pass_context
+def _choice(context: _Context, items: Iterable[Any]) -> Any:
+    context.spend(1 + _size(items))
+    return foreign.drawn(items, ((name, value) for name, value in context.parent.items() if name != "task"))
+
+
+@pass_context
+def _weighed(context: _Context, value: Any) -> Any:
+    if not isinstance(value, str):
+        context.spend(1 + foreign.weigh(value, MAX_BUILT) // 16)
+    return value
+
+
+@pass_context
+def _zip(context: _Context, *lists: Any) -> list[Any]:
+    context.spend(sum(1 + _size(one) for one in lists))
+    return [*zip(*lists, strict=False)]
+
+
+@pass_context
 def _range(context: _Context, *args: int) -> range:
     made: range = jinja_range(*args)  # OverflowError beyond jinja2.sandbox.MAX_RANGE
     context.spend(len(made))
@@ -184,9 +217,13 @@ def _range(context: _Context, *args: int) -> range:
 
 def _environment() -> _Environment:
     env = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, cache_size=0)
-    env.filters = {name: _paid(fn) for name, fn in _FILTERS.items()} | {"_steps": _steps}
+    env.filters = {name: _paid(fn) for name, fn in _FILTERS.items()} | {
+        "_steps": _steps,
+        "_weighed": _weighed,
+        "choice": _choice,
+    }
     env.tests = {name: test for name, test in env.tests.items() if name in _TESTS}
-    env.globals = {"range": _range}
+    env.globals = {"range": _range, "zip": _zip}
     return env
 
 
@@ -224,12 +261,15 @@ def compiled(text: str) -> Compiled:
         )
     try:
         tree = _env.parse(text)
+        foreign.as_filters(tree)
         _check(tree)
         names, soft, guarded = _names(tree)
         render = plain(tree)
         if render is None:
             _guard(tree)
             render = _full(_env.from_string(tree), soft - guarded)
+        if text.startswith(foreign.TRIM):
+            render = _stripped(render)
     except _NotAllowed as error:
         raise RecipeError(str(error.message), where=_line(text, error.lineno)) from error
     except TemplateSyntaxError as error:
@@ -241,6 +281,10 @@ def compiled(text: str) -> Compiled:
     except RecursionError as error:
         raise RecipeError(say("the template is nested too deeply", "模板嵌套过深"), where=cut(text, 40)) from error
     return Compiled(text, names, names - soft - guarded, render)
+
+
+def _stripped(render: Callable[[Mapping[str, Any]], str]) -> Callable[[Mapping[str, Any]], str]:
+    return lambda values: render(values).strip()
 
 
 def literal(text: str) -> str:
@@ -267,16 +311,19 @@ def _check(tree: nodes.Template) -> None:
 def _wrong(node: nodes.Node, called: bool) -> str:
     if isinstance(node, nodes.Call):
         known = isinstance(node.node, nodes.Getattr) or (
-            isinstance(node.node, nodes.Name) and node.node.name == "range"
+            isinstance(node.node, nodes.Name) and node.node.name in _CALLED
         )
         if not known or node.dyn_args or node.dyn_kwargs:
-            return say("only range(..) and simple text methods can be called", "只能调用 range(..) 和简单的文本方法")
+            return say(
+                "only range(..), zip(..) and simple text methods can be called",
+                "只能调用 range(..)、zip(..) 和简单的文本方法",
+            )
     elif isinstance(node, nodes.Getattr):
         loop = isinstance(node.node, nodes.Name) and node.node.name == "loop" and node.attr in _LOOP
         if not loop and not (called and node.attr in _METHODS):
             return say(f"the attribute '{node.attr}' is not allowed", f"不允许使用属性“{node.attr}”")
     elif isinstance(node, nodes.Filter):
-        if node.name not in _FILTERS or node.node is None:
+        if node.name not in (*_FILTERS, "choice") or node.node is None:
             return say(f"the filter '{node.name}' is not available", f"没有过滤器“{node.name}”")
     elif isinstance(node, nodes.Test):
         if node.name not in _TESTS:
@@ -293,7 +340,7 @@ def _names(tree: nodes.Template) -> tuple[frozenset[str], frozenset[str], frozen
     """All variables from outside; those asked for truth; those asked for being there."""
     from jinja2.meta import find_undeclared_variables
 
-    names = frozenset(find_undeclared_variables(tree)) - {"range", "loop"}
+    names = frozenset(find_undeclared_variables(tree)) - {*_CALLED, "loop"}
     soft = {name for node in tree.find_all(nodes.If) for name in _asked(node.test)}
     soft |= {name for node in tree.find_all(nodes.CondExpr) for name in _asked(node.test)}
     asking = (*tree.find_all(nodes.Test), *tree.find_all(nodes.Filter))
@@ -304,15 +351,19 @@ def _names(tree: nodes.Template) -> tuple[frozenset[str], frozenset[str], frozen
 def _asked(test: nodes.Node) -> set[str]:
     if isinstance(test, nodes.Name):
         return {test.name}
-    if isinstance(test, nodes.Not):
-        return _asked(test.node)
+    if isinstance(test, nodes.Not) or (
+        isinstance(test, nodes.Filter) and test.name in ("typed", "nested") and test.node
+    ):
+        return _asked(test.node)  # type: ignore[arg-type]
     if isinstance(test, nodes.And | nodes.Or):
         return _asked(test.left) | _asked(test.right)
     return set()
 
 
 def _guard(tree: nodes.Template) -> None:
-    """Make loops and `~` pay: the loop through a counting iterator, the joined text through the filter `join`."""
+    """Make loops, `~`, built lists and captured blocks pay: the loop through a counting iterator, the joined text through `join`."""
+    foreign.weigh_built(tree)
+    foreign.pay_for_captured(tree)
     for loop in tree.find_all(nodes.For):
         cost = nodes.Const(1 + sum(1 for part in loop.body for _ in part.find_all(nodes.Node)), lineno=loop.lineno)
         loop.iter = nodes.Filter(loop.iter, "_steps", [cost], [], None, None, lineno=loop.lineno)
