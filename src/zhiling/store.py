@@ -6,11 +6,12 @@ A shard is written under a temporary name, flushed to disk, renamed into place, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -172,6 +173,16 @@ def write(root: Path, path: str, kind: str, items: Iterable[Any]) -> Output:
         temporary.unlink(missing_ok=True)
         raise boundary(error, str(final)) from error
     return Output(kind, path, rows, final.stat().st_size)
+
+
+def set_apart(root: Path, output: Output) -> Output:
+    """Rename a file after its content, so that its name stands for these very rows and not for the work they came from."""
+    path = root / output.path
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "blake2b").hexdigest()[:12]
+    apart = str(Path(output.path).with_suffix(f".open-{digest}.parquet"))
+    os.replace(path, root / apart)
+    return replace(output, path=apart)
 
 
 def _valid(value: Any) -> Any:

@@ -9,7 +9,11 @@ prints its base URL on the first line and appends the hash of each answered requ
 Faults (a rate for all requests, or one request's own by the body's `fault`, "429" always or "429:2" for its first two tries):
 429, 429-after (Retry-After 1), 429-long (a day), quota, 500, 503, 400, 401, 404, redirect, hang, drip, reset, cut (body shorter than
 promised), truncated and garbage (JSON), empty (no choices), null (no text), filter and length (finish reasons), blocked (a filter's
-400), html (a proxy's page), html502, noise (not HTTP), echo-key (sends the Authorization header back).
+400), html (a proxy's page), html502, noise (not HTTP), echo-key (sends the Authorization header back), alien (another protocol's
+JSON), other-model (answers, in another model's name).
+
+`spare` requests are answered before any fault sets in, so that a test can break an endpoint in the middle of a run. `most` refuses
+what exceeds so many requests at once, `rpm` what exceeds so many in a minute of `minute` seconds, both with 429. `shape` names the way in which a model that thinks is answered for (see `_shaped`).
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -115,9 +120,22 @@ class Server:
     """The handlers, the counts of what was asked and what was answered."""
 
     def __init__(
-        self, delay_ms: float = 0.0, faults: Mapping[str, float] | None = None, log: Path | None = None, key: str = ""
+        self,
+        delay_ms: float = 0.0,
+        faults: Mapping[str, float] | None = None,
+        log: Path | None = None,
+        key: str = "",
+        *,
+        spare: int = 0,
+        most: int = 0,
+        rpm: int = 0,
+        minute: float = 60.0,
     ) -> None:
         self.delay, self.faults, self.key = delay_ms / 1000, dict(faults or {}), key
+        self.spare, self.most, self.rpm, self.minute = spare, most, rpm, minute
+        self.refused = 0
+        self.shape = ""
+        self._recent: collections.deque[float] = collections.deque()
         self.tries: collections.Counter[str] = collections.Counter()
         self.done: collections.Counter[str] = collections.Counter()
         self.bodies: list[dict[str, Any]] | None = None
@@ -148,6 +166,8 @@ class Server:
         self.tries[name] += 1
         if self.bodies is not None:
             self.bodies.append(body)
+        if (full := self._full()) is not None:
+            return full
         self.busy += 1
         self.busiest = max(self.busiest, self.busy)
         try:
@@ -174,7 +194,22 @@ class Server:
         finally:
             self.busy -= 1
 
+    def _full(self) -> web.Response | None:
+        """The refusal of a request that is one too many, at once or in a minute; None when there is room, which it then takes."""
+        now = time.monotonic()
+        while self._recent and self._recent[0] <= now - self.minute:
+            self._recent.popleft()
+        wait = self._recent[0] + self.minute - now if self.rpm and len(self._recent) >= self.rpm else 0.0
+        if wait or (self.most and self.busy >= self.most):
+            self.refused += 1
+            headers = {"Retry-After": f"{wait:.2f}"} if wait else None
+            return _error(429, "Rate limit reached", "rate_limit_exceeded", headers)
+        self._recent.append(now)
+        return None
+
     def _fault(self, body: Mapping[str, Any], name: str) -> str:
+        if len(self.done) < self.spare or name in self.done:
+            return ""
         own = str(body.get("fault", ""))
         if own:
             kind, _, times = own.partition(":")
@@ -197,6 +232,8 @@ class Server:
         finish = {"filter": "content_filter", "length": "length"}.get(fault, "stop")
         if fault == "null":
             text = None
+        if self.shape:
+            return _shaped(self.shape, body["model"], prompt, text or "")
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
         choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         if body.get("logprobs"):
@@ -210,7 +247,7 @@ class Server:
         return {
             "id": "x",
             "object": "chat.completion",
-            "model": body["model"],
+            "model": "another-model" if fault == "other-model" else body["model"],
             "choices": [] if fault == "empty" else [choice],
             "usage": usage,
         }
@@ -247,6 +284,8 @@ async def _misbehave(fault: str, request: web.Request, body: Mapping[str, Any]) 
             return web.Response(
                 status=502, text="<html><title>502 Bad Gateway</title></html>", content_type="text/html"
             )
+        case "alien":
+            return web.json_response({"type": "message", "content": [{"type": "text", "text": "hello"}]})
         case "truncated":
             return web.Response(text='{"choices": [{"message": {"content": "Tra', content_type="application/json")
         case "garbage":
@@ -277,6 +316,31 @@ async def _broken_body(fault: str, request: web.Request) -> web.StreamResponse:
     else:
         transport.close()
     return answer
+
+
+def _shaped(shape: str, model: str, prompt: str, text: str) -> dict[str, Any]:
+    """An answer as servers of models that think give it; `shape` says which."""
+    thought, finish = "First I think about it.", "stop"
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    usage = {"prompt_tokens": 10, "completion_tokens": 30, "total_tokens": 40}
+    match shape:
+        case "reasoning_content" | "reasoning":  # vLLM, DeepSeek, DashScope, Zhipu, Moonshot; Ollama, OpenRouter
+            message[shape] = thought
+            usage["completion_tokens_details"] = {"reasoning_tokens": 20}  # type: ignore[assignment]
+        case "apart":  # thinking is billed but not in completion_tokens
+            message["reasoning_content"] = thought
+            usage["total_tokens"] = 60
+        case "think":  # a server without a parser for thoughts
+            message["content"] = f"<think>\n{thought}\n</think>\n\n{text}"
+        case "opened":  # the same with a template that opens the thought itself
+            message["content"] = f"{thought}\n</think>\n\n{text}"
+        case "unfinished":
+            message["content"], finish = f"<think>\n{thought}", "length"
+        case "swallowed":  # a parser that takes the whole answer for a thought
+            message |= {"content": None, "reasoning_content": text}
+        case "parts":
+            message["content"] = [{"type": "thinking", "thinking": thought}, {"type": "text", "text": text}]
+    return {"model": model, "choices": [{"index": 0, "finish_reason": finish, "message": message}], "usage": usage}
 
 
 def _error(status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -339,7 +403,8 @@ class Loopback(Server):
 
 async def _main(options: argparse.Namespace) -> None:
     faults = {kind: float(rate) for kind, _, rate in (fault.partition("=") for fault in options.fault)}
-    server = Server(options.delay_ms, faults, options.log, options.key)
+    limits = {"spare": options.spare, "most": options.most, "rpm": options.rpm, "minute": options.minute}
+    server = Server(options.delay_ms, faults, options.log, options.key, **limits)
     runner = web.AppRunner(server.app(), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", options.port, backlog=1024)
@@ -355,6 +420,10 @@ if __name__ == "__main__":
     parser.add_argument("--log", type=Path, default=None)
     parser.add_argument("--fault", action="append", default=[], metavar="KIND=RATE")
     parser.add_argument("--key", default="", help="ask for this API key")
+    parser.add_argument("--spare", type=int, default=0, help="answer so many before any fault sets in")
+    parser.add_argument("--most", type=int, default=0, help="refuse what exceeds so many at once")
+    parser.add_argument("--rpm", type=int, default=0, help="refuse what exceeds so many in a minute")
+    parser.add_argument("--minute", type=float, default=60.0, help="seconds in a minute")
     try:
         asyncio.run(_main(parser.parse_args()))
     except KeyboardInterrupt:

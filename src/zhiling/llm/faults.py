@@ -121,6 +121,18 @@ def of_body(body: bytes, content_type: str, origin: Origin) -> ProviderError:
     return origin.error(f"the answer is not JSON: {shown!r}", f"返回的不是 JSON：{shown!r}", "protocol", retry=True)
 
 
+def of_another_protocol(answer: object, origin: Origin) -> ProviderError:
+    """The error for an answer that is JSON but no completion."""
+    keys = ", ".join(list(answer)[:5]) if isinstance(answer, dict) else type(answer).__name__
+    shown = cut(hide_keys(keys), 80)
+    return origin.error(
+        f"the answer is not of OpenAI's protocol; it holds: {shown}",
+        f"返回的不是 OpenAI 协议的内容，其中有：{shown}",
+        "protocol",
+        mend=say("check base_url (it usually ends in /v1)", "请检查 base_url（通常以 /v1 结尾）"),
+    )
+
+
 def of_exception(error: BaseException, origin: Origin) -> ProviderError:
     """The error for an exception of aiohttp or the system on the way to the endpoint.
 
@@ -138,13 +150,11 @@ def of_exception(error: BaseException, origin: Origin) -> ProviderError:
         )
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return origin.error("no such host", "找不到该主机", "network", retry=True, mend=mend)
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
-        return origin.error(
-            "the TLS connection was not trusted",
-            "TLS 连接不受信任",
-            "network",
-            mend=say("check https in base_url", "请检查 base_url 的 https"),
-        )
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return origin.error("the TLS certificate was not trusted", "TLS 证书不受信任", "network", mend=mend)
+    if isinstance(error, aiohttp.ClientSSLError):
+        http = say("write http:// in base_url, or another port", "请在 base_url 中改用 http:// 或其他端口")
+        return origin.error("what answers there does not speak TLS", "对方不支持 TLS", "network", mend=http)
     if isinstance(error, aiohttp.ClientConnectorError):
         reason = error.os_error.strerror or type(error.os_error).__name__
         return origin.error(f"cannot connect: {reason}", f"无法连接：{reason}", "network", retry=True, mend=mend)

@@ -19,6 +19,8 @@ PATIENCE = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 60.0, 60.0, 60.0)
 """Pauses between probes of an endpoint that has answered before: five minutes, time enough for a server to be restarted."""
 IMPATIENCE = (0.5, 1.0, 2.0)
 """The same for an endpoint that never answered: most likely the address is wrong."""
+COLD = 8
+"""So many failures in a row are enough when there was never an answer."""
 
 
 class Lanes:
@@ -32,13 +34,14 @@ class Lanes:
     def __init__(self, most: int, rpm: float | None = None, tpm: float | None = None) -> None:
         self.most = most
         self._requests, self._tokens = _Pace(rpm), _Pace(tpm)
+        self.limit, self.congested = float(most), False
+        self._gate, self._cuts, self._seen, self._refused = 0.0, 0, 0, 0
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything about the endpoint's state; for a new event loop."""
-        self.limit, self.busy, self.congested = float(self.most), 0, False
+        """Forget the calls of an ended event loop. What was found out about the endpoint stays."""
+        self.busy = 0
         self._queue: deque[asyncio.Future[None]] = deque()
-        self._gate, self._cuts, self._seen, self._refused = 0.0, 0, 0, 0
 
     async def enter(self, tokens: int) -> None:
         """Wait for a free lane, an open gate and the pace. `tokens` is the call's estimated size."""
@@ -119,8 +122,8 @@ class _Pace:
 class Breaker:
     """Stops asking an endpoint that only fails, says so, tries it now and then, and gives up with one error.
 
-    It opens after `threshold` failures without an answer between them. While it is open one call at a time goes through as a probe and
-    all others wait. It gives up after PATIENCE (IMPATIENCE for an endpoint never heard of); then `dead` is the last error.
+    It opens after `threshold` failures without an answer between them, or COLD when there never was an answer. While it is open one
+    call at a time goes through as a probe and all others wait. It gives up after PATIENCE (IMPATIENCE for an endpoint never heard of); then `dead` is the last error.
     """
 
     def __init__(self, threshold: int, notice: Callable[[str], None] | None = None) -> None:
@@ -168,7 +171,7 @@ class Breaker:
             self._step += 1
         elif self.open:
             return
-        elif self._failures >= self.threshold:
+        elif self._failures >= (self.threshold if self.heard else min(self.threshold, COLD)):
             self.open = True
         else:
             return
@@ -184,7 +187,7 @@ class Breaker:
     def refused(self, error: ProviderError) -> None:
         """A call was refused for what it asks. That is the row's fault, unless nothing was ever answered and all are refused."""
         self._refusals += 1
-        if not self.heard and self._refusals >= 4 * self.threshold:
+        if not self.heard and self._refusals >= 4 * min(self.threshold, COLD):
             self.dead = error
             self._change()
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt
 
+from zhiling.errors import say
 from zhiling.llm import faults
 from zhiling.llm.base import Capability
+from zhiling.llm.hosts import HOSTS, UNKNOWN
 from zhiling.llm.price import is_loopback
 from zhiling.llm.schema import strict
 from zhiling.llm.wire import find_key, host_of, session
@@ -23,18 +26,6 @@ from zhiling.types import Reply, Request, Usage, content_id
 
 if TYPE_CHECKING:
     import aiohttp
-
-KEYS = {
-    "api.openai.com": "OPENAI_API_KEY",
-    "api.deepseek.com": "DEEPSEEK_API_KEY",
-    "dashscope.aliyuncs.com": "DASHSCOPE_API_KEY",
-    "dashscope-intl.aliyuncs.com": "DASHSCOPE_API_KEY",
-    "open.bigmodel.cn": "ZHIPUAI_API_KEY",
-    "api.moonshot.cn": "MOONSHOT_API_KEY",
-    "api.moonshot.ai": "MOONSHOT_API_KEY",
-    "openrouter.ai": "OPENROUTER_API_KEY",
-}
-"""Which variable holds the key for which host, so that one seller's key is never sent to another by a forgotten setting."""
 
 _finish = {"length": "length", "max_tokens": "length", "content_filter": "filter"}
 _capabilities: frozenset[Capability] = frozenset({"chat", "complete", "schema", "logprobs", "seed"})
@@ -48,18 +39,19 @@ def openai(
     key_env: str | None = None,
     timeout: Annotated[float, Gt(0)] = 120.0,
     lanes: Annotated[int, Ge(1)] = 64,
-    without: tuple[Capability, ...] = (),
+    without: tuple[Capability, ...] | None = None,
     extra: dict[str, Any] | None = None,
 ) -> OpenAI:
     """An endpoint of the OpenAI protocol.
 
     `key_env` names the environment variable with the key; by default the host's own (OPENAI_API_KEY for unknown hosts, none on
     this machine). `timeout` is seconds per call, `lanes` the most calls in flight. `without` names capabilities that this endpoint
-    lacks ("schema" for one that knows no response_format: JSON is then asked for in words and checked). `extra` is merged into
+    lacks ("schema" for one that knows no response_format: JSON is then asked for in words and checked); by default those that its
+    host is known to lack (see `hosts`), `[]` for none. `extra` is merged into
     each request's body; a null value leaves a parameter out. Raises RecipeError for an address that is none, ProviderError for a
     missing key.
     """
-    return OpenAI(model, base_url.rstrip("/"), key_env, timeout, lanes, frozenset(without), extra or {})
+    return OpenAI(model, base_url.rstrip("/"), key_env, timeout, lanes, without, extra or {})
 
 
 class OpenAI:
@@ -74,18 +66,20 @@ class OpenAI:
         key_env: str | None,
         timeout: float,
         lanes: int,
-        without: frozenset[Capability],
+        without: tuple[Capability, ...] | None,
         extra: Mapping[str, Any],
     ) -> None:
         host = host_of(base_url)
-        self.can: frozenset[str] = _capabilities - without
+        self._host = HOSTS.get(host, UNKNOWN)
+        self.can: frozenset[str] = _capabilities - (self._host.lacks if without is None else frozenset(without))
         self.lanes = lanes
         self.model = f"{model}@{base_url}" + (f"#{content_id(dict(extra))[:8]}" if extra else "")
         self._short, self._base, self._timeout, self._extra = model, base_url, timeout, dict(extra)
-        self._openai = host == "api.openai.com"
-        env = key_env if key_env is not None else "" if is_loopback(host) else KEYS.get(host, "OPENAI_API_KEY")
+        self._refused = self._host.refused_by(model)
+        env = key_env if key_env is not None else "" if is_loopback(host) else self._host.key
         self._origin = faults.Origin(f"openai:{model}", model, env, timeout)
         self._key = find_key(env, self._origin.where, needed=not is_loopback(host))
+        self._answering: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._owner: AsyncGenerator[aiohttp.ClientSession, None] | None = None
@@ -131,7 +125,10 @@ class OpenAI:
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self._short, "temperature": request.temperature}
-        body["max_completion_tokens" if self._openai and request.prompt is None else "max_tokens"] = request.max_tokens
+        body[self._host.limit if request.prompt is None else "max_tokens"] = request.max_tokens
+        if self._host.greedy is not None and request.temperature == 0:
+            del body["temperature"]
+            body |= self._host.greedy
         if request.prompt is None:
             body["messages"] = [{"role": role, "content": content} for role, content in request.messages]
         else:
@@ -147,6 +144,8 @@ class OpenAI:
             body["response_format"] = {"type": "json_schema", "json_schema": shape}
         if request.logprobs:
             body |= {"logprobs": True, "top_logprobs": 1} if request.prompt is None else {"logprobs": 1}
+        for name in self._refused & body.keys():
+            del body[name]
         for name, value in self._extra.items():
             if value is None:
                 body.pop(name, None)
@@ -162,11 +161,26 @@ class OpenAI:
         if isinstance(answer, dict) and answer.get("error"):  # some endpoints put their errors under status 200
             code = answer["error"].get("code") if isinstance(answer["error"], dict) else None
             raise faults.of_status(code if isinstance(code, int) and code >= 400 else 500, {}, raw, self._origin)
+        if not isinstance(answer, dict) or "choices" not in answer:
+            raise faults.of_another_protocol(answer, self._origin)
+        self._answers_as(str(answer.get("model") or ""))
         try:
             return read_answer(answer, self._short, chat, seconds)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             en, zh = "the answer holds no choice to read", "返回中没有可读取的回答"
             raise self._origin.error(en, zh, "protocol", retry=True) from None
+
+    def _answers_as(self, name: str) -> None:
+        """Say once when another model than the one asked for answers: a gateway's fallback would go unseen otherwise."""
+        if self._answering is None and name:
+            self._answering = name
+            asked, found = (text.lower().rsplit("/", 1)[-1] for text in (self._short, name))
+            if not (asked.startswith(found) or found.startswith(asked)):
+                told = say(
+                    f"{self._origin.where}: the endpoint answers as '{name}'",
+                    f"{self._origin.where}：接口以“{name}”的名义回答",
+                )
+                logging.getLogger("zhiling.llm").warning(told)
 
 
 def read_answer(answer: Mapping[str, Any], label: str, chat: bool, seconds: float) -> Reply:
@@ -174,19 +188,44 @@ def read_answer(answer: Mapping[str, Any], label: str, chat: bool, seconds: floa
     first = answer["choices"][0]
     finish = _finish.get(first.get("finish_reason") or "", "stop")
     if chat:
-        message = first["message"]
-        text = message.get("content")
-        if isinstance(text, list):  # content parts
-            text = "".join(part.get("text", "") for part in text)
-        if text is None:
-            text, finish = (message["refusal"], "filter") if message.get("refusal") else ("", finish)
+        text, finish = _said(first["message"], finish)
     else:
         text = first["text"]
     if not isinstance(text, str):
         raise TypeError("text is not a string")
     usage = answer.get("usage") or {}
-    counted = Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
-    return Reply(text, finish, label, counted, _logprobs(first.get("logprobs")), seconds)
+    return Reply(text, finish, label, _usage(usage), _logprobs(first.get("logprobs")), seconds)
+
+
+def _said(message: Mapping[str, Any], finish: str) -> tuple[Any, str]:
+    """(text, finish) of a chat message: the answer alone, without what a thinking model thought before it.
+
+    Thoughts come in a field of their own, as parts, or between <think> marks. A parser that takes the whole reply for a thought leaves
+    the answer there and the text empty: then it is taken from there, unless the reply was cut off while it was thinking.
+    """
+    text = message.get("content")
+    if isinstance(text, list):  # content parts
+        text = "".join(part.get("text", "") for part in text)
+    if text is None and message.get("refusal"):
+        return message["refusal"], "filter"
+    if not text:
+        thought = message.get("reasoning_content") or message.get("reasoning")
+        return (thought if isinstance(thought, str) and finish == "stop" else "", finish)
+    if "</think>" in text and (text.lstrip().startswith("<think>") or "<think>" not in text):
+        return text.split("</think>", 1)[1].lstrip(), finish
+    if finish == "length" and text.lstrip().startswith("<think>"):
+        return "", finish
+    return text, finish
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    """Tokens as counted. Some endpoints leave thinking out of completion_tokens and bill it: the total tells."""
+    prompt, completion, total = (
+        _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
+    if None not in (prompt, completion, total):
+        completion = max(completion, total - prompt)  # type: ignore[operator,type-var]
+    return Usage(prompt, completion)
 
 
 def _count(value: object) -> int | None:
