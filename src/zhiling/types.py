@@ -185,8 +185,9 @@ class Reject:
 class Request:
     """One question to a language model: `messages` for chat models or a bare `prompt` for base models, never both.
 
-    `schema` is a JSON schema the reply must satisfy. `draw` numbers repeated samples of the same question, so that the cache
-    keeps them apart. `logprobs` asks for the log-probability of each generated token.
+    `schema` is a JSON schema the reply must satisfy, `regex` a regular expression that it must match as a whole (see llm.pattern).
+    `draw` numbers repeated samples of the same question, so that the cache keeps them apart. `logprobs` asks for the log-probability
+    of each generated token. With a `continuation` nothing is generated: the reply holds the log-probabilities of that text's tokens.
     """
 
     messages: tuple[Turn, ...] = ()
@@ -200,6 +201,8 @@ class Request:
     choices: tuple[str, ...] = ()
     logprobs: bool = False
     draw: int = 0
+    regex: str = ""
+    continuation: str | None = None
 
     def key(self, model: str) -> str:
         """The reply cache's key: model, messages, parameters and draw number."""
@@ -214,7 +217,11 @@ class Request:
             self.draw,
         )
         schema = dict(self.schema) if self.schema is not None else None
-        return content_id("request", model, self.messages, self.prompt, settings, schema)
+        # What a request does not use is no part of its key, so that replies paid for before these fields existed are still found.
+        newer: list[tuple[str, str]] = [("regex", self.regex)] if self.regex else []
+        if self.continuation is not None:
+            newer.append(("continuation", self.continuation))
+        return content_id("request", model, self.messages, self.prompt, settings, schema, *newer)
 
 
 @dataclass(frozen=True, slots=True)

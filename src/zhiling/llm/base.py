@@ -7,10 +7,10 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 from zhiling.errors import ProviderError, say
 from zhiling.types import Reply, Request
 
-Capability: TypeAlias = Literal["chat", "complete", "schema", "choices", "logprobs", "score", "seed"]
+Capability: TypeAlias = Literal["chat", "complete", "schema", "choices", "regex", "logprobs", "score", "seed"]
 """What a provider may be able to do. chat: answer messages; complete: continue a bare prompt; schema: hold a reply to a JSON
-schema while decoding; choices: hold it to one of a few texts; logprobs: give those of the generated tokens; score: give those
-of a given continuation; seed: repeat a sampled reply."""
+schema while decoding; choices: hold it to one of a few texts; regex: hold it to a regular expression; logprobs: give those of the
+generated tokens; score: give those of a given continuation; seed: repeat a sampled reply."""
 
 
 @runtime_checkable
@@ -52,7 +52,7 @@ def label(identity: str) -> str:
 def require(provider: Provider, request: Request) -> None:
     """Raise ProviderError(kind="capability") when the provider cannot do what the request asks.
 
-    Schema and choices are not looked at: where they are not native, `llm.Model` asks in words and checks the answer. A seed is
+    Schema, choices and regex are not looked at: where they are not native, `llm.Model` asks in words and checks the answer. A seed is
     a wish that endpoints without one ignore; what makes a rerun repeatable is the cache.
     """
     if (request.prompt is None) == (not request.messages):
@@ -64,6 +64,8 @@ def require(provider: Provider, request: Request) -> None:
     needed = {"complete" if request.prompt is not None else "chat"}
     if request.logprobs:
         needed.add("logprobs")
+    if request.continuation is not None:
+        needed.add("score")
     if missing := needed - provider.can:
         raise lacks(provider, min(missing))
 

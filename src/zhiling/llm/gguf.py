@@ -23,6 +23,7 @@ from zhiling.llm import embedded, plain
 from zhiling.llm.gguf_file import Header, fingerprint, read_header
 from zhiling.llm.machine import quiet_cores
 from zhiling.llm.openai import read_answer
+from zhiling.llm.pattern import compiled
 from zhiling.registry import provider
 from zhiling.text import cut
 from zhiling.types import Reply, Request
@@ -57,7 +58,7 @@ class Gguf:
     """The model behind `provider: gguf`. Its threads and weights live until `close`, across event loops."""
 
     name = "gguf"
-    can: frozenset[str] = frozenset({"chat", "complete", "schema", "choices", "logprobs", "seed"})
+    can: frozenset[str] = frozenset({"chat", "complete", "schema", "choices", "regex", "logprobs", "seed"})
 
     def __init__(self, path: Path, header: Header, context: int, parallel: int, threads: int | None) -> None:
         self.model = f"{path.stem}#{fingerprint(path)}"
@@ -167,10 +168,12 @@ class Gguf:
 
 
 def _limits(request: Request) -> dict[str, Any]:
-    """What holds or reports the tokens generated: JSON schema, choices as a grammar, log-probabilities."""
+    """What holds or reports the tokens generated: JSON schema, choices or a regex as a grammar, log-probabilities."""
     out: dict[str, Any] = {}
     if request.schema is not None:
         out["response_format"] = {"type": "json_schema", "json_schema": {"schema": dict(request.schema)}}
+    elif request.regex:
+        out["grammar"] = compiled(request.regex).grammar()
     elif request.choices:
         out["grammar"] = "root ::= " + " | ".join(_literal(choice) for choice in request.choices)
     if request.logprobs:

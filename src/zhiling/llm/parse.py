@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from zhiling import text as texts
+from zhiling.llm.pattern import Pattern
 
 _fence = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _thinking = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
@@ -20,6 +21,10 @@ _bullet = re.compile(
 )
 _bold = re.compile(r"\A\*\*(.+?)\*\*\s*[:：]?\s*\Z")
 _quotes = {'"': '"', "“": "”", "「": "」", "『": "』", "'": "'", "‘": "’", "`": "`"}
+
+
+SEARCHED = 2000
+"""Characters of a reply in which a match is looked for: the search may take the square of its length."""
 
 
 class Parsed(NamedTuple):
@@ -107,6 +112,38 @@ def choice(text: str, choices: Sequence[str]) -> str | None:
     named = [norm for norm in known if norm and re.search(_whole_word(norm), whole)]
     longest = [norm for norm in named if not any(norm != other and norm in other for other in named)]
     return known[longest[0]] if len(longest) == 1 else None
+
+
+def matching(text: str, pattern: Pattern) -> str | None:
+    """The text that matches the pattern as a whole, out of a reply; None when there is none, or several that differ.
+
+    In order: the reply itself; without white space, quotes, a fence or "answer:" around it; its first line likewise; the one match
+    within its first SEARCHED characters that stands alone, as a letter inside a longer word answers nothing.
+    """
+    said = _thinking.sub("", text).strip()
+    bare = _answer_prefix.sub("", said)
+    lines = [part.split("\n")[0].strip() for part in (said, bare)]
+    for part in (text, said, *(block.strip() for block in _fence.findall(said)), bare, *lines):
+        for one in (part, unquote(part)):
+            if pattern.matches(one):
+                return one
+    found, at, cut_off = dict[str, None](), 0, len(said) > SEARCHED
+    said = said[:SEARCHED]
+    while at < len(said):
+        end = pattern.longest(said, at)
+        if cut_off and end == len(said):
+            return None  # where the match ends is not known
+        if end > at and not _glued(said, at) and not _glued(said, end):
+            found[said[at:end]] = None
+            at = end
+        else:
+            at += 1
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _glued(text: str, at: int) -> bool:
+    """Whether this border lies inside an ASCII word or number."""
+    return 0 < at < len(text) and all(char.isascii() and char.isalnum() for char in (text[at - 1], text[at]))
 
 
 _answer_prefix = re.compile(

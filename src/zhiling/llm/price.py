@@ -84,6 +84,8 @@ def given(price: Mapping[str, Any], where: str = "") -> Price:
 def prompt_tokens(request: Request) -> int:
     """A cautious estimate of the prompt's tokens: UTF-8 bytes / 3 (about one per Han character, four thirds of an English count)."""
     texts = [request.prompt] if request.prompt is not None else [content for _, content in request.messages]
+    if request.continuation is not None:
+        texts.append(request.continuation)
     if request.schema is not None:
         texts.append(json.dumps(dict(request.schema)))
     return 4 + sum(len(text.encode("utf-8", "surrogatepass")) // 3 + 8 for text in texts)

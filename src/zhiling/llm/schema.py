@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zhiling.errors import RecipeError, say
+from zhiling.llm.pattern import searching
 from zhiling.text import cut
 
 Schema = Mapping[str, Any]
+SEARCHED = 1000
 
 _types: dict[str, Any] = {
     "object": lambda v: isinstance(v, dict),
@@ -109,9 +111,20 @@ def _array(value: list[Any], schema: Schema, root: Schema, path: str) -> Iterato
 
 def _string(value: str, schema: Schema, path: str) -> Iterator[str]:
     yield from _limits(len(value), schema.get("minLength"), schema.get("maxLength"), path, say("characters", "个字符"))
-    if "pattern" in schema and not re.search(schema["pattern"], value):
+    if "pattern" in schema and not _found(schema["pattern"], value):
         pattern = schema["pattern"]
         yield _at(path, f"{_shown(value)} does not match {pattern}", f"{_shown(value)} 不匹配 {pattern}")
+
+
+def _found(regex: str, value: str) -> bool:
+    """Whether the expression is found in the text: in linear time, or (look-around and the like) by `re` in the first SEARCHED characters."""
+    try:
+        return searching(regex).matches(value)
+    except RecipeError as ours:
+        try:
+            return re.search(regex, value[:SEARCHED]) is not None
+        except (re.error, OverflowError, RecursionError):
+            raise ours from None
 
 
 def _number(value: float, schema: Schema, path: str) -> Iterator[str]:

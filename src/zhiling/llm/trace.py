@@ -41,6 +41,8 @@ class Trace:
     ) -> None:
         """Note one attempt: its parameters, and its reply or the kind of its error."""
         kind = "chat" if request.prompt is None else "text_completion"
+        if request.continuation is not None:
+            kind = "score"
         line = (
             f'{self._fixed}"time": {time.time():.3f}, "zhiling.key": "{key}", "gen_ai.operation.name": "{kind}", '
             f'"gen_ai.request.max_tokens": {request.max_tokens}, "gen_ai.request.temperature": {request.temperature}, '

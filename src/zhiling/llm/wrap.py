@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
 from zhiling.errors import EngineError, ProviderError, ZhilingError, say
 from zhiling.llm import words
-from zhiling.llm.base import Provider, Scoring, lacks, require
+from zhiling.llm.base import Provider, require
 from zhiling.llm.base import label as short
 from zhiling.llm.budget import Budget, Hold, Spent
 from zhiling.llm.cache import ReplyCache
 from zhiling.llm.flow import Flow
+from zhiling.llm.likelihood import Per, answer, likelihood
 from zhiling.llm.limit import Breaker, Lanes
 from zhiling.llm.price import Price, find, prompt_tokens
 from zhiling.llm.trace import Trace
@@ -76,7 +77,7 @@ class Model:
     @property
     def can(self) -> frozenset[str]:
         """What the model can do, natively or asked in words."""
-        by_words = {"schema", "choices"} if "chat" in self.provider.can else set()
+        by_words = {"schema", "choices", "regex"} if "chat" in self.provider.can else set()
         return self.provider.can | by_words
 
     def capabilities(self, request: Request) -> None:
@@ -112,16 +113,21 @@ class Model:
         return [result for _, result in sorted(found, key=lambda pair: pair[0])]
 
     async def score(self, request: Request, continuation: str) -> list[float]:
-        """The log-probability of each token of a given continuation (see the provider). Raises ProviderError where it cannot be had."""
-        self._enter()
-        require(self.provider, request)
-        if "score" not in self.provider.can or not isinstance(self.provider, Scoring):
-            raise lacks(self.provider, "score")
-        await self._lanes.enter(0)
-        try:
-            return await self.provider.score(request, continuation)
-        finally:
-            self._lanes.leave()
+        """The log-probability of each token of a given continuation (see the provider), from the cache or the model.
+
+        Cached, traced, counted and budgeted like a reply. Raises ProviderError where it cannot be had.
+        """
+        question = Request(request.messages, request.prompt, max_tokens=0, continuation=continuation)
+        return [value for _, value in (await self.ask(question)).logprobs]
+
+    async def rank(self, request: Request, choices: Sequence[str], *, per: Per = "text") -> list[float]:
+        """The log-likelihood of each choice as the continuation of the request, in nats: of the whole text, per token or per UTF-8 byte.
+
+        The likeliest choice has the highest value (accuracy by likelihood; "byte" is what lm-evaluation-harness calls acc_norm). An
+        empty choice gets -inf. For a base model write the space before a choice into it. Raises ProviderError like `score`.
+        """
+        found = await asyncio.gather(*(self.score(request, choice) for choice in choices))
+        return [likelihood(choice, values, per) for choice, values in zip(choices, found, strict=True)]
 
     async def close(self) -> None:
         """Close the provider, the cache and the trace. The Model may be used again, except for its trace."""
@@ -211,7 +217,7 @@ class Model:
 
     def _held(self, request: Request, reply: Reply) -> Reply | ProviderError:
         """The reply if it has the asked form, else the error that says why not; the cache keeps it all the same, as it was paid for."""
-        if request.schema is None and not request.choices:
+        if request.schema is None and not request.choices and not request.regex:
             return reply
         try:
             return words.held(request, reply)
@@ -258,7 +264,7 @@ class Model:
             probe = await self._breaker.ready()
             hold = await self._budget.reserve(request)
             start = time.perf_counter()
-            reply = await self.provider.reply(request)
+            reply = await answer(self.provider, request)
             reply = self._completed(reply, key)
             self._budget.settle(hold, reply, billed=True)
             settled = True

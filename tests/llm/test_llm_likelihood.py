@@ -1,0 +1,278 @@
+"""Scoring given texts and ranking choices: as torch has it, asked once, kept, traced and counted like replies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from zhiling.errors import ProviderError, RecipeError
+from zhiling.llm import Model, ReplyCache, open_model
+from zhiling.llm.trace import Trace
+from zhiling.score.clarity import clarity
+from zhiling.types import Example, Reply, Request, Score
+
+CHAT = Request(messages=(("user", "Is the review positive or negative? It was good."),))
+
+
+class Judge:
+    """Scores a text by its words' lengths, and counts what it is asked."""
+
+    name, model, lanes = "fake", "judge#1", 4
+    can = frozenset({"chat", "complete", "score"})
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Request, str]] = []
+
+    async def reply(self, request: Request) -> Reply:
+        raise AssertionError("nothing is to be generated")
+
+    async def score(self, request: Request, continuation: str) -> list[float]:
+        self.asked.append((request, continuation))
+        await asyncio.sleep(0.001)
+        return [-0.1 * len(word) for word in continuation.split()]
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_score_is_asked_once_and_comes_from_the_cache_bit_for_bit(tmp_path: Path) -> None:
+    judge = Judge()
+
+    async def main() -> tuple[list[float], list[float], list[list[float]]]:
+        async with Model(judge, ReplyCache(tmp_path / "c")) as model:
+            first = await model.score(CHAT, "a lot of words")
+            again = await model.score(CHAT, "a lot of words")
+            both = await asyncio.gather(*(model.score(CHAT, "under way") for _ in range(5)))
+            assert (model.spent.calls, model.spent.cached) == (2, 5)
+            return first, again, both
+
+    first, again, both = asyncio.run(main())
+    assert first == again == [-0.1 * n for n in (1, 3, 2, 5)] and len({tuple(one) for one in both}) == 1
+    assert len(judge.asked) == 2
+
+    async def rerun() -> None:
+        async with Model(judge, ReplyCache(tmp_path / "c")) as model:
+            assert await model.score(CHAT, "a lot of words") == first
+            assert await model.score(CHAT, "") == [] == await model.score(CHAT, "")
+
+    asyncio.run(rerun())
+    assert len(judge.asked) == 3  # the empty one, once
+
+
+def test_what_does_not_bear_on_a_score_is_no_part_of_its_key(tmp_path: Path) -> None:
+    judge = Judge()
+
+    async def main() -> None:
+        async with Model(judge, ReplyCache(tmp_path / "c")) as model:
+            for request in (
+                CHAT,
+                Request(CHAT.messages, max_tokens=7, temperature=1.0, seed=3, draw=2, logprobs=True, stop=("x",)),
+                Request(prompt="Is it?"),
+                Request(prompt=""),
+            ):
+                await model.score(request, "yes")
+            await model.score(CHAT, "no")
+
+    asyncio.run(main())
+    assert len(judge.asked) == 4
+    assert all(request.continuation == text for request, text in judge.asked)
+
+
+def test_keys_of_requests_without_the_new_fields_are_the_old_ones() -> None:
+    plain = Request(prompt="x")
+    assert plain.key("m") == "710ddf5c4e986e656bd8"
+    full = Request(
+        messages=(("user", "你好"),), max_tokens=9, temperature=0.5, top_p=0.9, stop=("a",), seed=3, schema={"type": "object"},
+        choices=("a", "b"), logprobs=True, draw=2,
+    )  # fmt: skip
+    assert full.key("gpt@http://x") == "c908cf1489290cf7104a"
+    others = [
+        Request(prompt="x", regex="a"),
+        Request(prompt="x", continuation="a"),
+        Request(prompt="x", continuation=""),
+    ]
+    assert len({plain.key("m"), *(one.key("m") for one in others)}) == 4
+
+
+def test_choices_are_ranked_by_text_token_or_byte() -> None:
+    async def main(per: str) -> list[float]:
+        return await Model(Judge()).rank(CHAT, ["bad", "very good", "好", ""], per=per)  # type: ignore[arg-type]
+
+    text, token, byte = (asyncio.run(main(per)) for per in ("text", "token", "byte"))
+    assert text == pytest.approx([-0.3, -0.8, -0.1, -math.inf])
+    assert token == pytest.approx([-0.3, -0.4, -0.1, -math.inf])
+    assert byte == pytest.approx([-0.1, -0.8 / 9, -0.1 / 3, -math.inf])
+
+
+def test_scores_are_traced_and_counted_against_the_budget(tmp_path: Path) -> None:
+    judge = Judge()
+
+    async def main() -> None:
+        trace = Trace(tmp_path / "events.jsonl", "fake", "judge#1")
+        async with Model(judge, budget={"calls": 3}, trace=trace) as model:
+            await model.rank(CHAT, ["a", "b", "c"])
+            with pytest.raises(ProviderError, match="budget"):
+                await model.score(CHAT, "d")
+
+    asyncio.run(main())
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [line["gen_ai.operation.name"] for line in lines] == ["score"] * 3 and len(judge.asked) == 3
+
+
+def test_scores_stream_like_replies() -> None:
+    async def main() -> dict[int, list[float]]:
+        requests = (Request(prompt="x", continuation="w" * (i + 1)) for i in range(50))
+        found = {}
+        async for index, reply in Model(Judge()).map(requests, window=8):
+            assert isinstance(reply, Reply)
+            found[index] = [value for _, value in reply.logprobs]
+        return found
+
+    assert asyncio.run(main()) == {i: [-0.1 * (i + 1)] for i in range(50)}
+
+
+def test_a_model_that_cannot_score_says_so_before_it_is_asked() -> None:
+    model = open_model({"provider": "fake", "without": ["score"]}, cache=None)
+    with pytest.raises(ProviderError, match="cannot do 'score'") as caught:
+        asyncio.run(model.score(CHAT, "x"))
+    assert caught.value.kind == "capability" and model.spent.calls == 0
+
+
+def test_clarity_scores_an_instruction_once_for_all_runs(tmp_path: Path) -> None:
+    rows = [Example("t", f"Translate the sentence number {i % 3} please") for i in range(9)]
+    judge = Judge()
+
+    async def main() -> list[Score]:
+        async with Model(judge, ReplyCache(tmp_path / "c")) as model:
+            return [score async for score in clarity(rows, model=model)]
+
+    first, again = asyncio.run(main()), asyncio.run(main())
+    assert first == again and len(judge.asked) == 3 and all(score.value is not None for score in first)
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from zhiling.llm import Model, ReplyCache
+from zhiling.types import Request
+
+class Judge:
+    name, model, lanes = "fake", "judge#2", 8
+    can = frozenset({"complete", "score"})
+    async def score(self, request, continuation):
+        with open(sys.argv[2], "a") as log:
+            log.write(continuation + "\\n")
+        return [-1.5 * int(continuation)]
+    async def reply(self, request): ...
+    async def close(self): ...
+
+async def main():
+    model = Model(Judge(), ReplyCache(sys.argv[1]))
+    done = 0
+    async def one(i):
+        nonlocal done
+        assert await model.score(Request(prompt="p"), str(i)) == [-1.5 * i]
+        print(i, flush=True)
+        done += 1
+        if done == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.gather(*(one(i) for i in range(1, 201)))
+    await model.close()
+asyncio.run(main())
+"""
+
+
+def test_after_a_sigkill_no_score_that_was_seen_is_asked_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    seen: set[str] = set()
+    for stop in (30, 60, 1000):
+        before = log.read_text().splitlines() if log.exists() else []
+        command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path / "c"), str(log), str(stop)]
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+        assert run.returncode == (-signal.SIGKILL if stop < 1000 else 0)
+        asked = log.read_text().splitlines()[len(before) :]
+        assert not seen & set(asked)
+        seen |= set(run.stdout.split())
+    assert seen == {str(i) for i in range(1, 201)}
+
+
+# ---------------------------------------------------------------- regex, by words where it must be
+
+
+def answering(text: str) -> Model:
+    return open_model({"provider": "fake", "script": {".*": text}}, cache=None)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"), [("When?", "Answer with a text that matches"), ("什么时候？", "只输出一段完全匹配")]
+)
+def test_a_regex_is_asked_for_in_the_questions_language(question: str, said: str) -> None:
+    echo = open_model({"provider": "fake"}, cache=None)
+    request = Request(messages=(("user", question),), regex=r"[\s\S]*")
+    reply = asyncio.run(echo.ask(request))
+    assert reply.text.startswith(question) and said in reply.text and r"[\s\S]*" in reply.text and not reply.repaired
+
+
+def test_a_reply_is_held_to_its_regex_and_marked_when_repaired(tmp_path: Path) -> None:
+    request = Request(messages=(("user", "When?"),), regex=r"\d{4}-\d{2}-\d{2}")
+    plain = asyncio.run(answering("2024-05-01").ask(request))
+    mended = asyncio.run(answering("On 2024-05-01, I think.").ask(request))
+    assert (plain.text, plain.repaired) == ("2024-05-01", False)
+    assert (mended.text, mended.repaired) == ("2024-05-01", True)
+    model = open_model({"provider": "fake", "script": {".*": "yesterday"}}, cache=tmp_path / "c")
+    for _ in range(2):  # from the model, and from the cache
+        with pytest.raises(ProviderError, match=r"does not match.*yesterday") as caught:
+            asyncio.run(model.ask(request))
+        assert caught.value.kind == "protocol"
+    assert model.spent.calls == 1
+
+
+def test_wrong_regexes_are_said_before_the_model_is_asked() -> None:
+    model = answering("x")
+    for request, said in (
+        (Request(messages=(("user", "x"),), regex="("), "is not closed"),
+        (Request(messages=(("user", "x"),), regex="a", choices=("a",)), "not to several"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            model.capabilities(request)
+        with pytest.raises(RecipeError, match=said):
+            asyncio.run(model.ask_all([request]))
+    with pytest.raises(ProviderError, match="cannot do 'regex'"):
+        model.capabilities(Request(prompt="x", regex="a"))
+    assert model.spent.calls == 0
+
+
+@pytest.mark.model
+def test_gguf_decodes_within_a_regex_in_chinese_and_english() -> None:
+    pytest.importorskip("xllamacpp")
+    patterns = [
+        r"\d{4}-\d{2}-\d{2}",
+        "(positive|negative)!?",
+        "[一-鿿]{2,4}。",
+        r"(\w+ ){2}\w+\.",
+        "(a+)+b",
+        r'\{"k": \d+\}',
+    ]
+
+    async def main() -> Sequence[Reply | ProviderError]:
+        async with open_model({"provider": "gguf", "parallel": 4, "context": 256, "threads": 1}, cache=None) as model:
+            assert "score" not in model.can
+            return await model.ask_all(
+                Request(messages=(("user", "Say anything."),), regex=one, max_tokens=40, temperature=0.7, seed=1)
+                for one in patterns
+            )
+
+    replies = asyncio.run(main())
+    good = [reply for reply in replies if isinstance(reply, Reply)]
+    assert all(not reply.repaired for reply in good)
+    assert len(good) >= 5, replies  # one without end may run into max_tokens
