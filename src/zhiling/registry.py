@@ -49,6 +49,7 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "grammar": "zhiling.score.grammar",
         "clarity": "zhiling.score.clarity",
         "relevance": "zhiling.score.relevance",
+        "pii": "zhiling.score.pii",
     },
     "selector": {
         "heldout": "zhiling.select.heldout",
@@ -66,6 +67,7 @@ BUILTIN: dict[Sort, dict[str, str]] = {
     },
     "provider": {
         "openai": "zhiling.llm.openai",
+        "gemini": "zhiling.llm.google",
         "gguf": "zhiling.llm.gguf",
         "transformers": "zhiling.llm.transformers",
         "fake": "zhiling.llm.fake",
