@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
@@ -18,6 +18,7 @@ from zhiling.errors import say
 from zhiling.llm import faults
 from zhiling.llm.base import Capability
 from zhiling.llm.hosts import HOSTS, UNKNOWN
+from zhiling.llm.pattern import compiled
 from zhiling.llm.price import is_loopback
 from zhiling.llm.schema import strict
 from zhiling.llm.wire import find_key, host_of, session
@@ -40,6 +41,7 @@ def openai(
     timeout: Annotated[float, Gt(0)] = 120.0,
     lanes: Annotated[int, Ge(1)] = 64,
     without: tuple[Capability, ...] | None = None,
+    regex_as: Literal["structured_outputs", "guided_regex", "grammar"] | None = None,
     extra: dict[str, Any] | None = None,
 ) -> OpenAI:
     """An endpoint of the OpenAI protocol.
@@ -47,11 +49,12 @@ def openai(
     `key_env` names the environment variable with the key; by default the host's own (OPENAI_API_KEY for unknown hosts, none on
     this machine). `timeout` is seconds per call, `lanes` the most calls in flight. `without` names capabilities that this endpoint
     lacks ("schema" for one that knows no response_format: JSON is then asked for in words and checked); by default those that its
-    host is known to lack (see `hosts`), `[]` for none. `extra` is merged into
-    each request's body; a null value leaves a parameter out. Raises RecipeError for an address that is none, ProviderError for a
-    missing key.
+    host is known to lack (see `hosts`), `[]` for none. `regex_as` says how this endpoint is told a regular expression:
+    "structured_outputs" (vLLM), "guided_regex" (older vLLM) or "grammar" (llama.cpp); by default it is asked for in words.
+    `extra` is merged into each request's body; a null value leaves a parameter out. Raises RecipeError for an address that is none,
+    ProviderError for a missing key.
     """
-    return OpenAI(model, base_url.rstrip("/"), key_env, timeout, lanes, without, extra or {})
+    return OpenAI(model, base_url.rstrip("/"), key_env, timeout, lanes, without, extra or {}, regex_as)
 
 
 class OpenAI:
@@ -68,10 +71,14 @@ class OpenAI:
         lanes: int,
         without: tuple[Capability, ...] | None,
         extra: Mapping[str, Any],
+        regex_as: str | None = None,
     ) -> None:
         host = host_of(base_url)
         self._host = HOSTS.get(host, UNKNOWN)
         self.can: frozenset[str] = _capabilities - (self._host.lacks if without is None else frozenset(without))
+        if regex_as is not None:
+            self.can |= {"regex"}
+        self._regex_as = regex_as
         self.lanes = lanes
         self.model = f"{model}@{base_url}" + (f"#{content_id(dict(extra))[:8]}" if extra else "")
         self._short, self._base, self._timeout, self._extra = model, base_url, timeout, dict(extra)
@@ -142,6 +149,8 @@ class OpenAI:
         if request.schema is not None and "schema" in self.can:
             shape = {"name": "reply", "schema": dict(request.schema), "strict": strict(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": shape}
+        if request.regex and self._regex_as is not None:
+            body |= self._held_to(request.regex)
         if request.logprobs:
             body |= {"logprobs": True, "top_logprobs": 1} if request.prompt is None else {"logprobs": 1}
         for name in self._refused & body.keys():
@@ -152,6 +161,11 @@ class OpenAI:
             else:
                 body[name] = value
         return body
+
+    def _held_to(self, regex: str) -> dict[str, Any]:
+        if self._regex_as == "grammar":
+            return {"grammar": compiled(regex).grammar()}
+        return {"guided_regex": regex} if self._regex_as == "guided_regex" else {"structured_outputs": {"regex": regex}}
 
     def _read(self, raw: bytes, headers: Mapping[str, str], chat: bool, seconds: float) -> Reply:
         try:
