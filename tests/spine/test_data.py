@@ -90,7 +90,7 @@ def test_gzip_json_array_and_parquet(tmp_path):
 
 
 def test_a_json_array_that_is_broken_names_the_line(tmp_path):
-    (tmp_path / "a.json").write_text('[\n{"text": 1},\n{]')
+    (tmp_path / "a.json").write_text('[\n{"text": 1, "label": 2},\n{]')
     with pytest.raises(DataError, match=r"a.json:3"):
         both(tmp_path / "a.json")
 
