@@ -70,7 +70,7 @@ def _records(recipe: Recipe) -> tuple[dict[str, int], float]:
         counts[name], task = 0, spec.task(name)
         for item in spec.sources():
             where = {key: str(value) for key, value in item.where.items()} if item.where else None
-            source = Source(expand(item.path, recipe.here), item.format, item.columns, where, item.limit)
+            source = Source(expand(item.path, recipe.here), item.format, item.columns, where, item.limit, item.table)
             usable = (row for row in read(source, task) if isinstance(row, Record))
             for row in islice(usable, 200):
                 counts[name] += 1

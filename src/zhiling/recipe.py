@@ -33,6 +33,7 @@ class DataSpec:
     columns: dict[str, str] | None = None
     where: dict[str, str | int] | None = None
     limit: int | None = None
+    table: str = ""
 
 
 @dataclass(config=STRICT)
@@ -76,7 +77,7 @@ class TaskSpec:
         """The data files, each with the task's columns where it names none of its own."""
         given = self.data if isinstance(self.data, list) else [self.data]
         specs = [DataSpec(item) if isinstance(item, str) else item for item in given]
-        return [DataSpec(s.path, s.format, s.columns or self.columns, s.where, s.limit) for s in specs]
+        return [DataSpec(s.path, s.format, s.columns or self.columns, s.where, s.limit, s.table) for s in specs]
 
 
 @plain_dataclass(frozen=True, slots=True)

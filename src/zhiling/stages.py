@@ -27,11 +27,11 @@ def read_data(run: Run) -> dict[str, list[Output]]:
     for name, spec in run.recipe.tasks.items():
         for index, item in enumerate(spec.sources()):
             where = {key: str(value) for key, value in item.where.items()} if item.where else None
-            source = Source(expand(item.path, run.recipe.here), item.format, item.columns, where, item.limit)
+            source = Source(expand(item.path, run.recipe.here), item.format, item.columns, where, item.limit, item.table)
             args = {"source": source, "task": run.tasks[name], "shard_rows": run.recipe.shard_rows}
             works.append(Work(f"read/{name}", str(index), args, (digest(source.path),)))
     shards: dict[str, list[Output]] = {name: [] for name in run.tasks}
-    for done in run.shards("steps:read_file", "prefix", works, ("data.py",)):
+    for done in run.shards("steps:read_file", "prefix", works, ("data",)):
         shards[done.stage.split("/")[1]] += done.of("records")
     for name, outputs in shards.items():
         if not outputs:
