@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,6 +77,51 @@ def check_templates(
         print("\n".join(str(finding) for finding in found) or say("in order", "没有问题"))
     if any(finding.level == "error" for finding in found):
         raise typer.Exit(2)
+
+
+@template.command("import")
+def import_templates(
+    files: Annotated[list[Path], typer.Argument(help="Files, or folders of them. 文件或文件夹。", metavar="FILE...")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The folder to write; without it they are printed. 输出文件夹。")
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(help="promptsource, ni1, ni2 or format; told from the file. 类型，默认自动识别。")
+    ] = "",
+    target: Annotated[
+        str, typer.Option(help="The answer's field, for str.format texts. 答案字段（str.format）。")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Templates of promptsource, Natural Instructions tasks and str.format texts, as definitions of ours. 导入其他模板集。"""
+    from zhiling.construct.importing import Draft, Skipped, import_files, write
+    from zhiling.construct.importing import as_json as told
+
+    made = list(import_files(files, kind, target))
+    drafts = [one for one in made if isinstance(one, Draft)]
+    if as_json:
+        print("[" + ",\n".join(told(one) for one in made) + "]")
+    elif out is None:
+        print("\n---\n".join(draft.text().rstrip() for draft in drafts))
+    written = write(drafts, out) if out is not None else []
+    skipped = [one for one in made if isinstance(one, Skipped)]
+    for one in [*skipped, *(note for draft in drafts for note in draft.notes)]:
+        print(f"{one.where}: {one.why}", file=sys.stderr)
+    if written and not as_json:
+        phrasings = sum(len(draft.definition["phrasings"]) for draft in drafts)
+        print(
+            say(
+                f"{len(drafts)} definitions, {phrasings} phrasings, {sum(len(draft.rows) for draft in drafts)} rows -> {out}",
+                f"{len(drafts)} 个模板定义，{phrasings} 条措辞，{sum(len(draft.rows) for draft in drafts)} 行数据 → {out}",
+            )
+        )
+        recipe = next((path for path in written if path.name == "recipe.yaml"), None)
+        print(
+            say("next: ", "下一步：")
+            + (f"zhiling run {recipe} --until select" if recipe else f"zhiling template check {out}")
+        )
+    if skipped:
+        raise typer.Exit(1 if drafts else 2)
 
 
 def _definition(name: str) -> Any:

@@ -111,17 +111,21 @@ def load_definition(path: str | Path) -> Definition:
 
     Raises RecipeError naming file, line and key for what is not YAML, not a definition, or uses a variable it does not declare.
     """
-    definition, where = parse_definition(path)
+    return load_text(read_safely(path), str(path))
+
+
+def load_text(text: str, file: str) -> Definition:
+    """The definition in a YAML text, validated as `load_definition` does."""
+    definition, where = parse_text(text, file)
     for key, what, mend in faults(definition):
         raise RecipeError(what, where=where.at(key), mend=mend)
     return definition
 
 
-def parse_definition(path: str | Path) -> tuple[Definition, Where]:
-    """The definition in a YAML file as far as its form goes, and where each of its keys stands: for the linter."""
-    file = str(path)
+def parse_text(text: str, file: str) -> tuple[Definition, Where]:
+    """The definition in a YAML text as far as its form goes, and where each of its keys stands: for the linter."""
     try:
-        tree, lines = parse(_text(Path(path)), file)
+        tree, lines = parse(text, file)
     except RecipeError:
         raise
     except ValueError as error:  # a date that is none, and the like
@@ -156,8 +160,9 @@ def _known(kind: str) -> str:
 _KEYS = tuple(name for name in Definition.__dataclass_fields__ if name != "file")
 
 
-def _text(file: Path) -> str:
-    """The file's text, once it is known to be harmless to parse."""
+def read_safely(path: str | Path, *, aliases: bool = False) -> str:
+    """A YAML file's text, once it is known to be harmless to parse. Raises RecipeError for what is not there, too large or hostile."""
+    file = Path(path)
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -175,17 +180,17 @@ def _text(file: Path) -> str:
         raise RecipeError(
             say("not UTF-8", "不是 UTF-8 编码"), where=str(file), mend=say("save it as UTF-8", "请另存为 UTF-8")
         ) from error
-    _harmless(text, file)
+    _harmless(text, file, aliases)
     return text
 
 
-def _harmless(text: str, file: Path) -> None:
-    """Refuse aliases, a few of which grow without bound, and deep nesting, which takes the parser quadratic time."""
+def _harmless(text: str, file: Path, aliases: bool) -> None:
+    """Refuse aliases, a few of which grow without bound (unless somebody counts), and deep nesting, which takes quadratic time."""
     depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent):
+            if isinstance(event, yaml.AliasEvent) and not aliases:
                 raise RecipeError(
                     say("YAML aliases (*name) are not allowed", "不允许使用 YAML 别名（*name）"), where=str(file)
                 )

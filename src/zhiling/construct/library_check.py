@@ -12,7 +12,7 @@ from typing import Literal
 from zhiling import text
 from zhiling.construct.bind import bind
 from zhiling.construct.fill import fill
-from zhiling.construct.library import Definition, Fault, faults, parse_definition
+from zhiling.construct.library import Definition, Fault, faults, parse_text, read_safely
 from zhiling.construct.sandbox import compiled
 from zhiling.errors import RecipeError, say
 from zhiling.types import Example, Record, Task
@@ -48,7 +48,7 @@ def check(source: Definition | str | Path) -> list[Finding]:
         definition, where = source, Where(source.file, {})
     else:
         try:
-            definition, where = parse_definition(source)
+            definition, where = parse_text(read_safely(source), str(source))
         except RecipeError as error:
             return [Finding("error", error.where, error.what, error.mend)]
     out = [Finding("error", where.at(key), what, mend) for key, what, mend in faults(definition)]
