@@ -6,6 +6,7 @@ This file knows names, not implementations: which settings a step takes is asked
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, fields, is_dataclass
@@ -139,11 +140,15 @@ class Raw:
     report: ReportSpec | bool = True
     shard_rows: int = 2000
     budget: dict[str, float] | None = None
+    cache: str | None = None
 
 
 @plain_dataclass(frozen=True, slots=True)
 class Recipe:
-    """A checked recipe. `here` is the folder that its paths are relative to; `text` the YAML as it was read."""
+    """A checked recipe. `here` is the folder that its paths are relative to; `text` the YAML as it was read.
+
+    `budget` {usd, calls, tokens} holds for all models together; `cache` is a file of replies shared with other runs, None for the run's own.
+    """
 
     name: str
     seed: int
@@ -158,6 +163,8 @@ class Recipe:
     report: ReportSpec | None
     shard_rows: int
     text: str = ""
+    budget: Mapping[str, float] | None = None
+    cache: Path | None = None
 
 
 def load(path: Path, sets: Iterable[str] = ()) -> Recipe:
@@ -223,6 +230,7 @@ def build(data: Mapping[str, Any], here: Path, where: Where | None = None, text:
         steps("constructor", "construct", raw.construct), steps("scorer", "score", raw.score), steps("selector", "select", raw.select),
         _tune(raw.tune), (EvaluateSpec() if raw.evaluate is True else raw.evaluate or None),
         (ReportSpec() if raw.report is True else raw.report or None), raw.shard_rows, text,
+        raw.budget, Path(os.path.expandvars(here / Path(raw.cache).expanduser())) if raw.cache else None,
     )  # fmt: skip
 
 

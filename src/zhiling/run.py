@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +19,14 @@ from zhiling import ledger, registry, steps
 from zhiling.embed import Use
 from zhiling.engine import Engine, Job, open_engine
 from zhiling.errors import DataError, RecipeError, boundary, say
+from zhiling.progress import Asking
 from zhiling.recipe import Recipe, Step
-from zhiling.store import FORMAT, Done, Store
+from zhiling.store import FORMAT, Done, Store, set_apart
 from zhiling.types import content_id
 
 if TYPE_CHECKING:
     from zhiling.llm import Model
+    from zhiling.llm.budget import Pot, Spent
 
 Watch: TypeAlias = Callable[[Mapping[str, Any]], None]
 STAGES = ("read", "construct", "score", "select", "tune", "evaluate", "report")
@@ -54,6 +56,13 @@ class Summary:
     report: Path | None = None
     spent: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def usd_per_kept(self) -> float | None:
+        """US dollars per kept row, over all executions; None where a price is not known or nothing was kept."""
+        from zhiling.llm.bill import per_row
+
+        return per_row([paid["usd"] for paid in self.spent.values()], self.kept)
+
 
 class Run:
     """One execution of a recipe in a folder; a context manager, so that models, workers and the folder's lock are let go.
@@ -81,6 +90,9 @@ class Run:
         self.summary = Summary(folder)
         self.done: list[Done] = []
         self._models: dict[str, Model] = {}
+        self._unasked: dict[str, int] = {}
+        self._before: list[Spent] = []  # the bill when the first of the open models was opened
+        self._asking = Asking(self.spent, self.watch)
         self.store = Store(folder)
         try:
             self.engine: Engine = open_engine(engine, workers)
@@ -103,13 +115,16 @@ class Run:
         self.store.close()
 
     def rest(self) -> None:
-        """Close the models and note their bills: their memory is wanted for tuning. They open again when asked for."""
+        """Close the models, whose memory is wanted for tuning, and note the bill of all executions so far. They open again when asked for."""
+        from zhiling.llm import bill
+
         for name, model in self._models.items():
-            bill, before = asdict(model.spent), self.summary.spent.get(name, {})
-            self.summary.spent[name] = {key: _sum(value, before.get(key, 0)) for key, value in bill.items()}
+            self._unasked[name] = self._unasked.get(name, 0) + model.spent.unanswered
             with suppress(RuntimeError):  # a loop that Ctrl-C already ended has nothing left to close
                 steps.wait(model.close())
         self._models = {}
+        found = bill.facts(bill.spent(self.folder / bill.NAME))
+        self.summary.spent = {name: {**paid, "unanswered": self._unasked.get(name, 0)} for name, paid in found.items()}
 
     def execute(self) -> Summary:
         """Do, or go on with, everything up to `until`: the sentence, one stage after the other."""
@@ -147,7 +162,7 @@ class Run:
         facts = {
             "name": self.recipe.name, "seed": self.recipe.seed, "engine": self.engine.name, "until": self.until, "states": states,
             "came": s.balance.came if s.balance else 0, "kept": s.kept, "reused": s.reused, "worked": s.worked, "tuned": s.tuned,
-            "spent": s.spent,
+            "spent": s.spent, "usd_per_kept": s.usd_per_kept,
         }  # fmt: skip
         (self.folder / "run.json").write_text(
             json.dumps(facts, ensure_ascii=False, indent=1, default=str), encoding="utf-8"
@@ -183,10 +198,19 @@ class Run:
         return [found[key] for key in planned]
 
     def once(self, key: str, stage: str, shard: str, work: Callable[[], steps.Result]) -> Done:
-        """Work done here in the driver, unless the journal knows it."""
+        """Work done here in the driver, unless the journal knows it.
+
+        Where an endpoint left calls unanswered, the work is entered as open, under names of its own: the next run does it again,
+        which asks only those calls, and what stands on the open outputs is not taken for what stands on the finished ones.
+        """
         done = self.store.find(key)
         if done is None:
+            before = self._unanswered()
             outputs, facts = work()
+            if missing := self._unanswered() - before:
+                facts = {**facts, "unanswered": missing}
+                outputs = [set_apart(self.folder, output) for output in outputs]
+                key = self.key(key, [output.path for output in outputs])
             done = self.store.commit(Done(key, stage, shard, tuple(outputs), facts))
             self.summary.worked += 1
         else:
@@ -205,6 +229,18 @@ class Run:
             [registry.module_version(f"zhiling.{name}") for name in ("types", "text", "store", "steps", "embed")]
         )
 
+    def spent(self) -> Spent:
+        """What all models have cost so far, in all executions of this run."""
+        from zhiling.llm.budget import Spent
+
+        total = Spent()
+        for part in (*self._before, *(model.spent for model in self._models.values())):
+            total = total.plus(part)
+        return total
+
+    def _unanswered(self) -> int:
+        return sum(model.spent.unanswered for model in self._models.values())
+
     # -- what is handed to plug-ins --------------------------------------------------------------------------------------
 
     def hand(self, step: Step, **more: Any) -> Mapping[str, Any]:
@@ -220,11 +256,34 @@ class Run:
     def model(self, name: str) -> Model:
         """The recipe's model of that name, opened on first use, its replies cached in the run's folder."""
         if name not in self._models:
-            from zhiling.llm import open_model
+            from zhiling.llm import bill, open_model
 
-            cache, trace = self.folder / "replies.sqlite", self.folder / "events.jsonl"
-            self._models[name] = open_model(self.recipe.models[name], cache=cache, trace=trace, where=f"models.{name}")
+            cache, trace = self.recipe.cache or self.folder / "replies.sqlite", self.folder / "events.jsonl"
+            line = bill.Bill(self.folder / bill.NAME, name)
+            if not self._models:
+                self._before = list(bill.spent(line.path).values())
+            more: dict[str, Any] = {"trace": trace, "where": f"models.{name}", "bill": line, "shared": self._budget}
+            model = open_model(self.recipe.models[name], cache=cache, **more)
+            model.heard = self._asking.heard
+            self._models[name] = model
         return self._models[name]
+
+    @cached_property
+    def _budget(self) -> Pot:
+        """The recipe's budget for all models together, less what earlier executions took."""
+        from zhiling.llm import bill
+        from zhiling.llm.budget import Pot
+
+        return Pot(self.recipe.budget, "budget", bill.charged(self.folder / bill.NAME))
+
+    @contextmanager
+    def asking(self, stage: str, total: int | None, **more: Any) -> Iterator[None]:
+        """While models are asked for a stage: each outcome is told to `watch`, with what was spent so far. `total` calls are expected."""
+        self._asking.begin(stage, total, more)
+        try:
+            yield
+        finally:
+            self._asking.end()
 
 
 class _Hand(dict[str, Any]):
@@ -239,11 +298,6 @@ class _Hand(dict[str, Any]):
             raise KeyError(key)
         self["model"] = self._model()
         return self["model"]
-
-
-def _sum(a: float | None, b: float | None) -> float | None:
-    """A sum that stays unknown when either part is."""
-    return None if a is None or b is None else a + b
 
 
 def digest(path: Path) -> str:

@@ -76,8 +76,7 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(say("rows in ", "进入 ") + f"{summary.balance.came} = {states}")
     if summary.results:
         lines += ["", *result_lines(summary.results)]
-    for name, spent in summary.spent.items():
-        lines.append(say(f"model {name}: ", f"模型 {name}：") + _bill(spent))
+    lines += bill_lines(summary.spent, summary.kept)
     lines += ["", say("run folder  ", "运行文件夹  ") + str(summary.folder)]
     if summary.report:
         lines.append(say("report      ", "报告        ") + str(summary.report))
@@ -124,15 +123,43 @@ def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.3f}"
 
 
-def _bill(spent: Mapping[str, Any]) -> str:
-    usd = spent.get("usd")
+def bill_lines(spent: Mapping[str, Mapping[str, Any]], kept: int) -> list[str]:
+    """What each model was asked and cost, over all executions, and the price of a kept row; nothing where no model was asked."""
+    from zhiling.llm.bill import per_row
+
+    lines = []
+    for name, paid in spent.items():
+        lines.append(say(f"model {name}: ", f"模型 {name}：") + _bill(paid))
+        if missing := paid.get("unanswered"):
+            told = f"  {missing} calls were not answered; the same command asks them, and only them, again"
+            lines.append(say(told, f"  有 {missing} 次调用没有得到回答；重新运行同一命令只会重问这些"))
+    if lines and kept:
+        each = per_row([paid["usd"] for paid in spent.values()], kept)
+        price = say("unknown", "未知") if each is None else f"${each:.6f}"
+        lines.append(say("price per kept row: ", "每保留一行的价格：") + price)
+    return lines
+
+
+def _bill(paid: Mapping[str, Any]) -> str:
+    usd, unsure = paid.get("usd"), paid.get("unsure") or 0
     money = say("price unknown", "价格未知") if usd is None else f"${usd:.4f}"
-    calls, cached = spent.get("calls", 0), spent.get("cached", 0)
-    tokens = (spent.get("prompt_tokens") or 0) + (spent.get("completion_tokens") or 0)
-    return say(
+    calls, cached = paid.get("calls", 0), paid.get("cached", 0)
+    tokens = (paid.get("prompt_tokens") or 0) + (paid.get("completion_tokens") or 0)
+    told = say(
         f"{calls} calls, {cached} answered from the cache, {tokens} tokens, {money}",
         f"{calls} 次调用，{cached} 次由缓存应答，{tokens} 个词元，{money}",
     )
+    if unsure:
+        told += say(f"; {unsure} more broke off and may be billed", f"；另有 {unsure} 次中断，可能也会计费")
+    return told
+
+
+def run_bill(folder: Path) -> list[str]:
+    """`bill_lines` of a run's folder as it stands now, while it runs or after it was killed too."""
+    from zhiling.llm import bill
+
+    kept = views(folder).execute("select count(*) from kept").fetchone()[0]
+    return bill_lines(bill.facts(bill.spent(folder / bill.NAME)), kept)
 
 
 def query(folder: Path, text: str) -> list[dict[str, Any]]:

@@ -27,7 +27,9 @@ def read_data(run: Run) -> dict[str, list[Output]]:
     for name, spec in run.recipe.tasks.items():
         for index, item in enumerate(spec.sources()):
             where = {key: str(value) for key, value in item.where.items()} if item.where else None
-            source = Source(expand(item.path, run.recipe.here), item.format, item.columns, where, item.limit, item.table)
+            source = Source(
+                expand(item.path, run.recipe.here), item.format, item.columns, where, item.limit, item.table
+            )
             args = {"source": source, "task": run.tasks[name], "shard_rows": run.recipe.shard_rows}
             works.append(Work(f"read/{name}", str(index), args, (digest(source.path),)))
     shards: dict[str, list[Output]] = {name: [] for name in run.tasks}
@@ -98,9 +100,10 @@ def propose(run: Run, label: str, step: Step, name: str) -> Done:
     key = run.key("propose", label, name, step.settings, task, run.recipe.seed, versions)
 
     def work() -> steps.Result:
-        run.watch({"stage": f"construct/{label}", "task": name})
         hand = run.hand(step, task=task, seed=steps.task_seed(run.recipe.seed, task, label))
-        made = steps.wait(steps.propose(step.kind, step.settings, hand))
+        expected = plugin.facts.get("calls")
+        with run.asking(f"construct/{label}", expected(step.settings, task) if expected else None, task=name):
+            made = steps.wait(steps.propose(step.kind, step.settings, hand))
         return steps.split(str(run.folder), f"{label}/{name}-{key[:12]}", made, "templates")
 
     return run.once(key, f"propose/{label}", name, work)
@@ -164,8 +167,9 @@ def _score_here(run: Run, step: Step, index: int, shard: Output, total: int) -> 
     key = run.key("score", step.kind, step.settings, shard.path, run.tasks, version, run.identity(step))
 
     def work() -> steps.Result:
-        run.watch({"stage": f"score/{step.kind}", "done": index, "total": total})
-        scores = steps.wait(steps.score(step.kind, step.settings, list(read(run.folder, [shard])), run.hand(step)))
+        rows = list(read(run.folder, [shard]))
+        with run.asking(f"score/{step.kind}", None, task=f"{index + 1}/{total}"):
+            scores = steps.wait(steps.score(step.kind, step.settings, rows, run.hand(step)))
         path = f"scores/{step.kind}/{index:05d}-{key[:12]}.parquet"
         return [write(run.folder, path, "scores", scores)], {"scored": len(scores)}
 
@@ -243,7 +247,11 @@ def _rejects(run: Run) -> Iterator[Reject]:
 
 
 def check(run: Run) -> None:
-    """What can be known to be wrong before work starts."""
+    """What can be known to be wrong before work starts: a key that is missing, a model file that is broken, a setting of tuning."""
+    for room in ("construct", "score"):
+        for step in getattr(run.recipe, room) if run.reaches(room) else ():
+            if step.model:
+                run.model(step.model)
     if run.recipe.tune is not None and run.reaches("tune"):
         from zhiling import prove
 

@@ -18,6 +18,8 @@ from report_folder import LOSING, SPENT, TASKS, add_results, add_tuning, build_f
 from zhiling.errors import DataError, EngineError, RecipeError
 from zhiling.evaluate.predict import Prediction
 from zhiling.evaluate.suite import evaluate
+from zhiling.llm.bill import Bill
+from zhiling.llm.budget import Spent
 from zhiling.report import build, files
 from zhiling.report.page import SECTIONS
 from zhiling.report.words import LANGS, WORDS
@@ -317,8 +319,13 @@ def test_a_price_that_is_unknown_is_not_zero(page: Node, made: dict, tmp_path: P
     assert f"Per kept row: ${0.0312 / len(made['kept']):.1e}" in part(written(tmp_path / "b"), "bill").text
     resumed = {**facts, "reused": 3, "spent": {"strong": {**SPENT["strong"], "unsure": 2}}}
     (tmp_path / "b" / "run.json").write_text(json.dumps(resumed), encoding="utf-8")
-    said = part(written(tmp_path / "b"), "bill").text  # a part of the bill is no price of a row
-    assert "3 pieces of work" in said and "2 attempts broke off" in said and "Per kept row" not in said
+    said = part(written(tmp_path / "b"), "bill").text
+    assert "2 attempts broke off" in said and f"Per kept row: ${0.0312 / len(made['kept']):.1e}" in said
+    paid = Bill(tmp_path / "b" / "bills.jsonl", "strong")  # the bill itself, of all executions, goes before what run.json says
+    paid.write(Spent(calls=99, prompt_tokens=10, completion_tokens=5, usd=0.5), 0, None)
+    paid.close()
+    rows = {row[0]: row[1:] for row in cells(part(written(tmp_path / "b"), "bill"))}
+    assert rows["strong"][0] == "99" and rows["strong"][-1] == "$0.5"
 
 
 def test_the_ledger_balances_or_says_loudly_that_it_does_not(page: Node, made: dict, tmp_path: Path):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zhiling.llm.base import Provider, Scoring
+    from zhiling.llm.bill import Bill
+    from zhiling.llm.budget import Pot
     from zhiling.llm.cache import ReplyCache
     from zhiling.llm.price import Price
     from zhiling.llm.wrap import Model
@@ -35,18 +37,27 @@ def __getattr__(name: str) -> Any:
 
 
 def open_model(
-    spec: Mapping[str, Any] | None = None, *, cache: Path | None, trace: Path | None = None, where: str = ""
+    spec: Mapping[str, Any] | None = None,
+    *,
+    cache: Path | None,
+    trace: Path | None = None,
+    where: str = "",
+    bill: Bill | None = None,
+    shared: Pot | None = None,
 ) -> Model:
     """The model that a recipe's entry describes; by default the small one that zhiling brings along.
 
     Keys: `provider` ("gguf", "openai", "transformers", "fake" or a plug-in's); for the Model `lanes`, `retries`, `budget` {usd, calls,
     tokens}, `price` {prompt, completion} in USD per million tokens, `rpm`, `tpm`, `trace_content` (prompts and replies in the trace
     too); everything else is the provider's. `cache` and `trace` are files, None for none; `where` the entry's place in the recipe.
+    `bill` keeps what is spent, and what it holds already counts for the budget; `shared` is a budget that several models draw on.
     Nothing is asked and nothing loaded yet. Raises RecipeError for a wrong entry, ProviderError for a missing key or a broken model
     file, EngineError for a cache that cannot be used.
     """
     from zhiling import registry
     from zhiling.llm import price
+    from zhiling.llm.bill import charged
+    from zhiling.llm.budget import NOTHING
     from zhiling.llm.cache import ReplyCache
     from zhiling.llm.settings import split
     from zhiling.llm.trace import Trace
@@ -64,5 +75,8 @@ def open_model(
         ReplyCache(cache) if cache is not None else None,
         trace=Trace(trace, provider.name, provider.model, content) if trace is not None else None,
         where=f"{where}.budget" if where else "budget",
+        bill=bill,
+        used=NOTHING if bill is None else charged(bill.path, bill.model),
+        shared=shared,
         **ours,
     )

@@ -14,7 +14,8 @@ from zhiling.errors import EngineError, ProviderError, ZhilingError, say
 from zhiling.llm import words
 from zhiling.llm.base import Provider, require
 from zhiling.llm.base import label as short
-from zhiling.llm.budget import Budget, Hold, Spent
+from zhiling.llm.bill import Bill
+from zhiling.llm.budget import NOTHING, Budget, Hold, Pot, Spent
 from zhiling.llm.cache import ReplyCache
 from zhiling.llm.flow import Flow
 from zhiling.llm.likelihood import Per, answer, likelihood
@@ -52,8 +53,15 @@ class Model:
         price: Price | None = None,
         notice: Callable[[str], None] | None = None,
         where: str = "",
+        bill: Bill | None = None,
+        used: Hold | None = NOTHING,
+        shared: Pot | None = None,
     ) -> None:
-        """`price` None looks it up; `notice` is told when the endpoint is paused (default: the log). Raises RecipeError for a bad budget."""
+        """`price` None looks it up; `notice` is told when the endpoint is paused (default: the log).
+
+        `bill` is written before each call leaves and after it ended; `used` is what earlier executions took of the budget, and `shared` a
+        budget that several models draw on. Raises RecipeError for a bad budget.
+        """
         self.provider, self.cache, self.trace, self.retries = provider, cache, trace, retries
         self.price = price or find(provider.name, provider.model)
         self.spent = Spent()
@@ -61,7 +69,9 @@ class Model:
         self.lanes = min(lanes or provider.lanes, provider.lanes)
         self._lanes, self._paced = Lanes(self.lanes, rpm, tpm), tpm is not None
         self._breaker = Breaker(max(8, self.lanes), notice)
-        self._budget = Budget(budget, self.price, where)
+        self._budget = Budget(budget, self.price, where, used, shared)
+        self.heard: Callable[[], None] | None = None  # told of each outcome: answered, cached or failed
+        self._bill, self._asking = bill, 0
         self._latency = 0.0
         self._under_way: dict[str, list[asyncio.Future[Reply | None]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -129,8 +139,19 @@ class Model:
         found = await asyncio.gather(*(self.score(request, choice) for choice in choices))
         return [likelihood(choice, values, per) for choice, values in zip(choices, found, strict=True)]
 
+    def _tell(self) -> None:
+        if self.heard is not None:
+            self.heard()
+
+    def _write_bill(self) -> None:
+        if self._bill is not None:
+            self._bill.write(self.spent, self._asking, self._budget.charged)
+
     async def close(self) -> None:
-        """Close the provider, the cache and the trace. The Model may be used again, except for its trace."""
+        """Close the provider, the cache, the bill and the trace. The Model may be used again, except for its trace."""
+        if self._bill is not None and self.spent != Spent():
+            self._write_bill()
+            self._bill.close()
         await self.provider.close()
         if self.cache is not None:
             await asyncio.to_thread(self.cache.close)
@@ -191,6 +212,7 @@ class Model:
         if reply is not None:
             self.spent.cached += 1
             then(self._held(request, reply))
+            self._tell()
             return
         if self.stopped is not None:
             raise self.stopped.with_traceback(None)
@@ -201,8 +223,10 @@ class Model:
             self._over(key, None)
             if isinstance(error, ProviderError):
                 self.spent.failed += 1
+                self.spent.unanswered += error.kind in _endpoint
                 if error.kind in STOPPING or error is self._breaker.dead:
                     self.stopped = self.stopped or error
+                self._tell()
             raise
         if self.cache is not None:
             self.cache.put_soon(key, self.provider.model, reply, partial(self._kept, key, request, reply, then))
@@ -214,6 +238,7 @@ class Model:
     ) -> None:
         self._over(key, reply if error is None else None)
         then(self._held(request, reply) if error is None else error)
+        self._tell()
 
     def _held(self, request: Request, reply: Reply) -> Reply | ProviderError:
         """The reply if it has the asked form, else the error that says why not; the cache keeps it all the same, as it was paid for."""
@@ -263,6 +288,8 @@ class Model:
         try:
             probe = await self._breaker.ready()
             hold = await self._budget.reserve(request)
+            self._asking += 1
+            self._write_bill()
             start = time.perf_counter()
             reply = await answer(self.provider, request)
             reply = self._completed(reply, key)
@@ -284,6 +311,10 @@ class Model:
                 self._breaker.abandoned(probe)
                 if hold is not None:
                     self._budget.settle(hold, None, billed=True)
+                    self.spent.unsure += 1
+            if hold is not None:
+                self._asking -= 1
+                self._write_bill()
             self._lanes.leave()
 
     def _completed(self, reply: Reply, key: str) -> Reply:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from zhiling.errors import DataError, boundary, say
+from zhiling.llm import bill
 from zhiling.tune.log import read
 
 POINTS = 60  # of a loss curve, at most; longer logs are averaged over runs of steps
@@ -39,7 +40,7 @@ class Bill:
 class RunFacts:
     """run.json: what the run is called, how it was done, what came in and how it ended.
 
-    `reused` pieces of work were finished by earlier executions; the bills are the last execution's.
+    `reused` pieces of work were finished by earlier executions; the bills are those of all executions.
     """
 
     name: str
@@ -107,7 +108,8 @@ class Tuning:
 def run_facts(folder: Path) -> RunFacts:
     """run.json; every field unknown where the file is absent."""
     data = _json(folder / "run.json")
-    bills = tuple(_bill(name, spent) for name, spent in sorted(_mapping(data.get("spent")).items()))
+    paid = bill.facts(bill.spent(folder / bill.NAME)) or _mapping(data.get("spent"))
+    bills = tuple(_bill(name, spent) for name, spent in sorted(paid.items()))
     states = {str(state): n for state, value in _mapping(data.get("states")).items() if (n := whole(value)) is not None}
     said = {key: "" if data.get(key) is None else str(data[key]) for key in ("name", "seed", "engine", "until")}
     came, reused, tuned = whole(data.get("came")), whole(data.get("reused")), _mapping(data.get("tuned"))

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from zhiling.ledger import STATES
+from zhiling.llm.bill import per_row
 from zhiling.report import figures, pictures
 from zhiling.report.files import Results, RunFacts, Tuning
 from zhiling.report.gather import Tables
@@ -113,7 +114,7 @@ def lead(facts: Facts, words: Words) -> str:
 
 
 def bill(facts: Facts, words: Words) -> dict[str, Any]:
-    """The models' bills with their sum in words; the price of a kept row only where every price is known and the whole run is billed."""
+    """The models' bills of all executions with their sum in words, and the price of a kept row."""
     rows, kept = facts.run.bills, facts.tables.ledger.get("kept", 0)
     known = [row.usd for row in rows if row.usd is not None]
     unknown = len(rows) - len(known)
@@ -121,10 +122,9 @@ def bill(facts: Facts, words: Words) -> dict[str, Any]:
     if unknown:
         total = words("bill.least", usd=total) if sum(known) else words("bill.unknown")
         short = f"≥\u00a0{short}" if sum(known) else figures.DASH
-    whole = kept and not unknown and not facts.run.reused
-    per_row = figures.money(sum(known) / kept) if whole else ""
+    each = per_row([row.usd for row in rows], kept) if rows else None
     unsure = sum(row.unsure or 0 for row in rows)
-    return {"rows": rows, "total": total, "short": short, "unknown": unknown, "per_row": per_row, "unsure": unsure}
+    return {"rows": rows, "total": total, "short": short, "unknown": unknown, "per_row": "" if each is None else figures.money(each), "unsure": unsure}
 
 
 def _total(values: Mapping[str, int | None]) -> int | None:

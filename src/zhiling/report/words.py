@@ -248,15 +248,10 @@ WORDS: dict[str, tuple[str, str]] = {
     # money
     "bill": ("The bill", "账单"),
     "bill.lead": (
-        "What models were asked when the recipe was last run, and what that cost. An unknown price is said to be unknown, never zero.",
-        "最近一次运行配方时向模型提问的次数与花费。不知道的价格会写明未知，绝不当作零。",
+        "What models were asked in all executions of this run, and what that cost. An unknown price is said to be unknown, never zero.",
+        "此运行历次执行中向模型提问的次数与花费。不知道的价格会写明未知，绝不当作零。",
     ),
-    "bill.none": ("No model was asked when the recipe was last run.", "最近一次运行配方时没有向模型提问。"),
-    "bill.reused": (
-        "{n} piece of work was finished by earlier runs of the recipe; its calls are not in this bill."
-        "|{n} pieces of work were finished by earlier runs of the recipe; their calls are not in this bill.",
-        "有 {n} 份工作由更早的运行完成；其调用不在此账单中。",
-    ),
+    "bill.none": ("No model was asked.", "没有向模型提问。"),
     "bill.unsure": (
         "{n} attempt broke off unanswered and may be billed all the same.|{n} attempts broke off unanswered and may be billed all the same.",
         "有 {n} 次请求中断而未得到回答；服务方仍可能计费。",
