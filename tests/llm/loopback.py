@@ -7,7 +7,7 @@ prints its base URL on the first line and appends the hash of each answered requ
     with Loopback(delay_ms=5, faults={"500": 0.2}) as server: ... server.url, server.seen["chat"], server.answered(body)
 
 Faults (a rate for all requests, or one request's own by the body's `fault`, "429" always or "429:2" for its first two tries):
-429, 429-after (Retry-After 1), 429-long (a day), quota, 500, 503, 400, 401, 404, redirect, hang, drip, reset, cut (body shorter than
+429, 429-soon (Retry-After-Ms 20), 429-after (Retry-After 1), 429-long (a day), quota, 500, 503, 400, 401, 404, redirect, hang, drip, reset, cut (body shorter than
 promised), truncated and garbage (JSON), empty (no choices), null (no text), filter and length (finish reasons), blocked (a filter's
 400), html (a proxy's page), html502, noise (not HTTP), echo-key (sends the Authorization header back), alien (another protocol's
 JSON), other-model (answers, in another model's name).
@@ -37,6 +37,7 @@ from aiohttp import web
 PASSING = frozenset(
     {
         "429",
+        "429-soon",
         "429-after",
         "500",
         "503",
@@ -258,6 +259,8 @@ async def _misbehave(fault: str, request: web.Request, body: Mapping[str, Any]) 
     match fault:
         case "429":
             return _error(429, "Rate limit reached", "rate_limit_exceeded")
+        case "429-soon":
+            return _error(429, "Rate limit reached", "rate_limit_exceeded", {"Retry-After-Ms": "20"})
         case "429-after":
             return _error(429, "Rate limit reached", "rate_limit_exceeded", {"Retry-After": "1"})
         case "429-long":

@@ -88,6 +88,10 @@ async def generate(
             if isinstance(reply, ProviderError):
                 out.append(Reject(task.name, maker, "failed", str(reply)))
                 continue
+            if reply.finish != "stop":
+                parents = (reply.key,)
+                out.append(Reject(task.name, maker, "failed", _unfinished(reply, max_tokens), "", reply.text, parents))
+                continue
             found = Candidate(tidy(reply.text), code, prompt, reply.key)
             why = unfit(found, task, pool)
             if why:
@@ -112,6 +116,16 @@ def _lost(candidate: Candidate, task: Task, maker: str, place: int, bar: str) ->
         f"质量 {quality}，第 {place} 名（{why}）；保留（名额，最低质量）：{bar}",
     )
     return Reject(task.name, maker, "dropped", said, text=candidate.text, parents=(candidate.reply,))
+
+
+def _unfinished(reply: Reply, max_tokens: int) -> str:
+    """Why a reply that did not come to its end is no instruction."""
+    if reply.finish == "length":
+        return say(
+            f"the reply was cut off at {max_tokens} tokens (raise max_tokens)",
+            f"回复在 {max_tokens} 个词元处被截断（请调大 max_tokens）",
+        )
+    return say("the endpoint's content filter cut the reply", "回复被接口的内容过滤截断")
 
 
 def _stop_if_unreachable(replies: Sequence[Reply | ProviderError]) -> None:

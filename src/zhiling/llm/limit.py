@@ -123,7 +123,8 @@ class Breaker:
     """Stops asking an endpoint that only fails, says so, tries it now and then, and gives up with one error.
 
     It opens after `threshold` failures without an answer between them, or COLD when there never was an answer. While it is open one
-    call at a time goes through as a probe and all others wait. It gives up after PATIENCE (IMPATIENCE for an endpoint never heard of); then `dead` is the last error.
+    call at a time goes through as a probe and all others wait. It gives up after PATIENCE (IMPATIENCE for an endpoint never heard
+    of); then `dead` is the last error.
     """
 
     def __init__(self, threshold: int, notice: Callable[[str], None] | None = None) -> None:
