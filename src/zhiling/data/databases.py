@@ -62,7 +62,7 @@ def duckdb(path: Path, table: str = "") -> Iterator[Row]:
         base.execute("set autoinstall_known_extensions = false")
         listed = "select table_name from information_schema.tables where table_schema = 'main' order by 1"
         names = [name for (name,) in base.execute(listed).fetchall()]
-        reader = base.execute(f"select * from {_quoted(_chosen(table, names, path))}").to_arrow_reader(BATCH)
+        reader = base.sql(f"select * from {_quoted(_chosen(table, names, path))}").to_arrow_reader(BATCH)
         line = 0
         for batch in reader:
             for row in batch.to_pylist():

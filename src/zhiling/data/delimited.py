@@ -20,36 +20,31 @@ class _Lines:
         self._rest = lines(path, newline="")
         self._back: list[tuple[int, str]] = []
         self.row: list[tuple[int, str]] = []
-        self.ended = False
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        try:
-            line = self._back.pop() if self._back else next(self._rest)
-        except StopIteration:
-            self.ended = True
-            raise
+        line = self._back.pop() if self._back else next(self._rest)
         self.row.append(line)
         return line[1]
 
     def put_back(self) -> None:
         """Give the row's lines out again, all but the first."""
         self._back += reversed(self.row[1:])
-        self.ended = False
 
 
 def delimited(delimiter: str) -> Callable[[Path], Iterator[Row]]:
     """A reader of rows under a header line; a row's number is that of the line it begins on.
 
-    A row with more or fewer cells than the header is unreadable. So is the line with a quote that is never closed: the lines after
-    it, which the quote would swallow, are read as the rows they are. Raises DataError for a column that stands twice.
+    A row with more or fewer cells than the header is unreadable. So is a line with a quote that is never closed, or closed in the
+    middle of another row: the lines that the quote would swallow are read as the rows they are. Raises DataError for a column that
+    stands twice.
     """
 
     def reader(path: Path) -> Iterator[Row]:
         given = _Lines(path)
-        stream = csv.reader(given, delimiter=delimiter)
+        stream = csv.reader(given, delimiter=delimiter, strict=True)
         header: list[str] = []
         while True:
             given.row.clear()
@@ -58,14 +53,13 @@ def delimited(delimiter: str) -> Callable[[Path], Iterator[Row]]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield given.row[0][0], say(f"broken CSV: {error}", f"CSV 有误：{error}")
+                yield given.row[0][0], _broken(str(error))
+                if "limit" not in str(error):
+                    given.put_back()
+                stream = csv.reader(given, delimiter=delimiter, strict=True)
                 continue
             line = given.row[0][0]
-            if given.ended and len(given.row) > 1:
-                yield line, say("broken CSV: a quote is never closed", "CSV 有误：引号没有闭合")
-                given.put_back()
-                stream = csv.reader(given, delimiter=delimiter)
-            elif not any(cell.strip() for cell in cells):
+            if not any(cell.strip() for cell in cells):
                 continue
             elif not header:
                 header = _header(cells, path, line)
@@ -81,6 +75,14 @@ def delimited(delimiter: str) -> Callable[[Path], Iterator[Row]]:
                 yield line, dict(zip(header, cells, strict=True))
 
     return reader
+
+
+def _broken(said: str) -> str:
+    if "unexpected end" in said:
+        return say("broken CSV: a quote is never closed", "CSV 有误：引号没有闭合")
+    if "expected after" in said:
+        return say("broken CSV: a quote in the middle of a cell", "CSV 有误：单元格中间出现引号")
+    return say(f"broken CSV: {said}", f"CSV 有误：{said}")
 
 
 def _header(cells: list[str], path: Path, line: int) -> list[str]:
