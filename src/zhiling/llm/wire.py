@@ -80,25 +80,29 @@ def host_of(base_url: str, example: str = "https://api.openai.com/v1") -> str:
     return parts.hostname
 
 
-async def session(
-    host: str, lanes: int, timeout: float, headers: Mapping[str, str]
-) -> AsyncGenerator[aiohttp.ClientSession, None]:
-    """One open session: take it with `anext` and keep the generator.
-
-    asyncio.run() closes pending generators at its end, and with this one the connections. Proxies of the environment are used,
-    though never for this machine.
-    """
+def open_session(host: str, lanes: int, timeout: float, headers: Mapping[str, str]) -> aiohttp.ClientSession:
+    """A session of kept connections; to be closed. Proxies of the environment are used, though never for this machine."""
     import aiohttp
 
     names = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
     proxied = any(os.environ.get(name) for name in names)
-    opened = aiohttp.ClientSession(
+    return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=lanes, keepalive_timeout=60, ttl_dns_cache=300),
         headers=headers,
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=min(30.0, timeout)),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=proxied and not is_loopback(host),
     )
+
+
+async def session(
+    host: str, lanes: int, timeout: float, headers: Mapping[str, str]
+) -> AsyncGenerator[aiohttp.ClientSession, None]:
+    """One open session: take it with `anext` and keep the generator.
+
+    asyncio.run() closes pending generators at its end, and with this one the connections.
+    """
+    opened = open_session(host, lanes, timeout, headers)
     try:
         yield opened
     finally:
