@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from zhiling.cli_bank import bank
+from zhiling.cli_cache import cache
 from zhiling.cli_template import template
 from zhiling.errors import ZhilingError, boundary, say
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(template, name="template")
 app.add_typer(bank, name="bank")
+app.add_typer(cache, name="cache")
 
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder. 运行文件夹。", metavar="RUN")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机器可读输出。")]

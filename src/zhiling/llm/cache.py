@@ -15,8 +15,9 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -168,37 +169,70 @@ class ReplyCache:
         models = [dict(zip(names, row, strict=True)) for row in per_model]
         return {"path": str(self.path), "replies": total, "bytes": size, "first": first, "last": last, "models": models}
 
-    def prune(self, older_than_days: float) -> int:
-        """Forget replies older than that, give the space back, and say how many went."""
+    def prune(self, older_than_days: float | None = None, model: str = "", *, dry: bool = False) -> int:
+        """Forget the replies that are older than that and of that model (its identity or its short name), and give the space back.
+
+        Returns how many went, or with `dry` would go. Raises EngineError when another program uses the file.
+        """
+        which, values = ["1"], list[Any]()
+        if older_than_days is not None:
+            which.append("created < ?")
+            values.append(time.time() - older_than_days * 86400)
+        if model:
+            which.append("(model = ? OR label = ?)")
+            values += [model, model]
+        where = " AND ".join(which)
         with self._trouble(), closing(self._connect()) as connection:
+            if dry:
+                count: int = connection.execute(f"SELECT count(*) FROM replies WHERE {where}", values).fetchone()[0]
+                return count
             with connection:
-                gone = connection.execute(
-                    "DELETE FROM replies WHERE created < ?", (time.time() - older_than_days * 86400,)
-                ).rowcount
+                gone = connection.execute(f"DELETE FROM replies WHERE {where}", values).rowcount
             if gone:
                 connection.execute("VACUUM")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
 
+    def merge(self, other: Path | str) -> int:
+        """Take in the replies of another file that this one does not have; returns how many."""
+        rows = ReplyCache(other)  # checks that it is one of ours
+        try:
+            with self._trouble(), closing(self._connect()) as connection, closing(rows._connect()) as source:
+                before = connection.total_changes
+                found = source.execute("SELECT * FROM replies ORDER BY key")
+                with connection:
+                    while part := found.fetchmany(ROWS):
+                        marks = ",".join([_marks] * len(part))
+                        connection.execute(_insert + marks, [value for row in part for value in row])
+                return connection.total_changes - before
+        finally:
+            rows.close()
+
     def export(self, path: Path | str) -> int:
-        """Write all replies as JSON Lines, in order of key; returns how many. The file appears whole or not at all."""
+        """Write all replies as JSON Lines, in order of key; returns how many. The file appears whole or not at all.
+
+        A line is {"key", "model", "label", "text", "finish", "usage": {"prompt", "completion"}, "usd", "date" (UTC), "seconds", "logprobs"}.
+        """
         path = Path(path)
         part = path.with_name(f".{path.name}.{os.getpid()}")
         count = 0
         with self._trouble(), closing(self._connect()) as connection:
-            rows = connection.execute("SELECT * FROM replies ORDER BY key")
-            names = [column[0] for column in rows.description]
             try:
                 with part.open("w", encoding="utf-8", errors="surrogatepass") as out:
-                    for row in rows:
-                        record = dict(zip(names, row, strict=True))
-                        record["logprobs"] = json.loads(record["logprobs"]) if record["logprobs"] else None
-                        out.write(json.dumps(record, ensure_ascii=False) + "\n")
+                    for row in connection.execute("SELECT * FROM replies ORDER BY key"):
+                        out.write(json.dumps(_as_line(row), ensure_ascii=False) + "\n")
                         count += 1
                 part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
         return count
+
+    def check(self) -> None:
+        """Read the whole file for damage. Raises EngineError when it is damaged: cut off, or overwritten in part."""
+        with self._trouble(), closing(self._connect()) as connection:
+            said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if said != "ok":
+            raise _damaged(self.path)
 
     def close(self) -> None:
         """Commit what is waiting, fold the write-ahead log into the file, and let go of it. The cache may be used again."""
@@ -310,6 +344,15 @@ def _row(key: str, model: str, reply: Reply) -> tuple[Any, ...]:
     )
 
 
+def _as_line(row: Sequence[Any]) -> dict[str, Any]:
+    """A row of the file as a line of an export."""
+    key, model, text, finish, label, prompt, completion, logprobs, seconds, usd, created = row
+    date = datetime.fromtimestamp(created, UTC).isoformat(timespec="seconds")
+    usage = {"prompt": prompt, "completion": completion}
+    said = {"key": key, "model": model, "label": label, "text": text, "finish": finish, "usage": usage, "usd": usd}
+    return {**said, "date": date, "seconds": seconds, "logprobs": json.loads(logprobs) if logprobs else None}
+
+
 def _commit(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
     """Insert in few statements of many rows: each statement lets go of the interpreter once, not once per row."""
     with connection:
@@ -358,6 +401,17 @@ def _check(connection: sqlite3.Connection, path: Path, writable: bool) -> None:
             connection.execute(_schema)
 
 
+def _damaged(path: Path) -> EngineError:
+    return EngineError(
+        say("the reply cache is damaged or not a SQLite file", "回复缓存已损坏，或不是 SQLite 文件"),
+        where=str(path),
+        mend=say(
+            "move it away; a new one is made, and replies that only it held are asked again",
+            "请将其移走；将新建缓存，其中的回复会重新请求",
+        ),
+    )
+
+
 def _classified(error: sqlite3.Error, path: Path) -> EngineError:
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
@@ -365,14 +419,7 @@ def _classified(error: sqlite3.Error, path: Path) -> EngineError:
         assert isinstance(full, EngineError)
         return full
     if code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return EngineError(
-            say("the reply cache is damaged or not a SQLite file", "回复缓存已损坏，或不是 SQLite 文件"),
-            where=str(path),
-            mend=say(
-                "move it away; a new one is made, and replies that only it held are asked again",
-                "请将其移走；将新建缓存，其中的回复会重新请求",
-            ),
-        )
+        return _damaged(path)
     if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return EngineError(
             say("the reply cache is locked by another program", "回复缓存被其他程序锁定"),
