@@ -5,6 +5,7 @@ The whole sentence runs on small stand-ins: a loopback endpoint for the candidat
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -17,6 +18,9 @@ from pathlib import Path
 import loopback
 import making
 import pytest
+import yaml
+
+from zhiling.store import views
 
 STAGES = ("read", "construct/1-generate", "construct/0-template", "score/relevance", "select", "tune", "evaluate/base")
 ASKED = {"candidates": 40, "keep": 2, "floor": 0.05, "tasks": ["mood"], "weights": {"relevance": 1.0}}
@@ -117,3 +121,125 @@ def test_killed_in_every_stage_nothing_is_lost_or_asked_twice(tmp_path, tiny, py
         assert start(made, out).wait() == 0
         assert results(out) == expected
         assert all(hit.values()), f"some stage was never hit: {hit}"
+
+
+# ---------------------------------------------------------------- ten thousand calls under every fault that passes, killed at random
+
+FAULTS = {"429": 0.06, "429-soon": 0.02, "500": 0.03, "503": 0.02, "reset": 0.02, "cut": 0.01, "truncated": 0.02, "garbage": 0.01,
+          "empty": 0.01, "html502": 0.01, "noise": 0.01, "hang": 0.002, "drip": 0.002}  # fmt: skip
+ASKER = """
+from zhiling.registry import scorer
+from zhiling.types import Reply, Request, Score
+
+
+def question(example):
+    return Request(messages=(("user", f"Is this clear? {example.instruction} {example.input}"),), max_tokens=32)
+
+
+@scorer("asked", low=0, high=9, better="none", langs=("zh", "en"))
+async def asked(examples, *, model):
+    \"\"\"A score that asks a model about each row.\"\"\"
+    replies = await model.ask_all([question(example) for example in examples])
+    return [
+        Score(example.id, "asked", len(reply.text) % 10, reply.text)
+        if isinstance(reply, Reply)
+        else Score(example.id, "asked", None, str(reply))
+        for example, reply in zip(examples, replies, strict=True)
+    ]
+"""
+
+
+def plug_in(folder: Path) -> Path:
+    """A package with the scorer `asked`, as pip would lay it out: whoever has the folder on PYTHONPATH has the plug-in."""
+    facts = folder / "asker-1.dist-info"
+    facts.mkdir(parents=True)
+    (folder / "asker.py").write_text(ASKER)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: asker\nVersion: 1\n")
+    (facts / "entry_points.txt").write_text("[zhiling]\nasker = asker\n")
+    return folder
+
+
+def many_calls(folder: Path, url: str, rows: int) -> Path:
+    """A recipe with one call per row: half its rows Chinese, half English."""
+    folder.mkdir()
+    for lang, text in (("en", "The kettle of order number {} worked."), ("zh", "编号{}的水壶很好用。")):
+        lines = (json.dumps({"text": text.format(i), "label": "good"}) for i in range(rows // 2))
+        (folder / f"{lang}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    task = {"family": "classification", "description": "Say whether a review is good. 判断评论好坏。", "inputs": ["text"],
+            "target": "label", "labels": ["good", "bad"]}  # fmt: skip
+    made = {
+        "name": "calls",
+        "shard_rows": max(100, rows // 12),
+        "models": {
+            "m": {"provider": "openai", "model": "x", "base_url": url, "lanes": 32, "timeout": 0.5, "retries": 12}
+        },
+        "tasks": {lang: {**task, "langs": [lang], "data": f"{lang}.jsonl"} for lang in ("en", "zh")},
+        "construct": [{"template": {"per_record": 1}}],
+        "score": ["asked"],
+        "select": ["exact"],
+        "report": False,
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(made, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def bodies(out: Path, url: str) -> dict[str, str]:
+    """The server's name of each row's question, by its key in the reply cache."""
+    import asker
+
+    from zhiling.llm import open_model
+    from zhiling.store import current, read
+
+    provider = open_model({"provider": "openai", "model": "x", "base_url": url}, cache=None).provider
+    asked = map(asker.question, read(out, [output for done in current(out) for output in done.of("examples")]))
+    return {request.key(provider.model): loopback.body_hash(provider._body(request)) for request in asked}
+
+
+def known(out: Path) -> set[str]:
+    path = out / "replies.sqlite"
+    if not path.exists():
+        return set()
+    return {row[0] for row in sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute("select key from replies")}
+
+
+@pytest.mark.slow
+def test_thousands_of_calls_under_every_passing_fault_killed_at_random(tmp_path, pytestconfig, monkeypatch):
+    """No answered call is asked twice, no row is lost, and the bytes are those of a run that nothing disturbed."""
+    long = pytestconfig.getoption("chaos_kills") > 20
+    rows, kills = (10_000, 10) if long else (1_200, 4)
+    plugged = plug_in(tmp_path / "plugged")
+    monkeypatch.syspath_prepend(str(plugged))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(plugged), *sys.path[1:]]))
+    chance = random.Random(rows)
+    with loopback.Loopback(delay_ms=2) as server:
+        made = many_calls(tmp_path / "r", server.url, rows)
+        assert start(made, tmp_path / "calm").wait() == 0
+        named, calm = bodies(tmp_path / "calm", server.url), making.files(tmp_path / "calm")
+        assert len(named) == len(server.done) == sum(server.tries.values()) == rows
+        server.done.clear()
+        server.tries.clear()
+        server.faults, out, done = FAULTS, tmp_path / "out", 0
+        for moment in sorted(chance.sample(range(rows // 20, rows - rows // 20), kills)):
+            before, tried = {named[key] for key in known(out)}, server.tries.copy()
+            work = start(made, out)
+            while len(server.done) < moment and work.poll() is None:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.05))
+            os.killpg(work.pid, signal.SIGKILL)
+            done += work.wait() != 0
+            assert not before & (server.tries - tried).keys(), "a reply that was in the cache was asked for again"
+        before, tried = {named[key] for key in known(out)}, server.tries.copy()
+        last = start(made, out)
+        told = last.stderr.read()
+        assert last.wait() == 0, told
+        assert not before & (server.tries - tried).keys()
+        faults, twice = sum(server.tries.values()) - sum(server.done.values()), sum(server.done.values()) - rows
+    assert done == kills and faults > rows // 10
+    assert making.files(out) == calm
+    ledger = views(out).execute("select state, count(*) from ledger group by state").fetchall()
+    assert ledger == [("kept", rows)] == views(out).execute("select 'kept', count(value) from scores").fetchall()
+    assert len(known(out)) == len(server.done) == rows
+    # answered a second time is at most what was on the wire, or not yet on disk, when a blow fell
+    print(f"{rows} rows, {kills} kills, {faults} faults, {twice} answered twice")
+    assert twice <= kills * 32 * 4

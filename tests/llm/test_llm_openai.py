@@ -124,7 +124,7 @@ FAULTS = [
     ("404", "model", False, "no model 'm'"),
     ("redirect", "protocol", False, "https://elsewhere.example/v1"),
     ("html", "protocol", False, "a web page came back instead of an answer: Sign in to the network"),
-    ("noise", "protocol", False, "does not speak HTTP"),
+    ("noise", "protocol", True, "does not speak HTTP"),
     ("truncated", "protocol", True, "not JSON"),
     ("garbage", "protocol", True, "not JSON"),
     ("empty", "protocol", True, "no choice"),

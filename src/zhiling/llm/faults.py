@@ -159,7 +159,9 @@ def of_exception(error: BaseException, origin: Origin) -> ProviderError:
         reason = error.os_error.strerror or type(error.os_error).__name__
         return origin.error(f"cannot connect: {reason}", f"无法连接：{reason}", "network", retry=True, mend=mend)
     if isinstance(error, aiohttp.ClientResponseError):
-        return origin.error("what answers there does not speak HTTP", "对方不是 HTTP 接口", "protocol", mend=mend)
+        return origin.error(
+            "what answers there does not speak HTTP", "对方不是 HTTP 接口", "protocol", retry=True, mend=mend
+        )
     if isinstance(error, (aiohttp.ClientError, OSError)):
         en, zh = "the connection broke off before the answer was whole", "连接在回答完成前中断"
         return origin.error(f"{en} ({type(error).__name__})", f"{zh}（{type(error).__name__}）", "network", retry=True)
