@@ -58,6 +58,7 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "threshold": "zhiling.select.threshold",
         "quota": "zhiling.select.pick",
         "top": "zhiling.select.pick",
+        "cover": "zhiling.select.cover",
     },
     "metric": {
         "exact_match": "zhiling.evaluate.metrics",

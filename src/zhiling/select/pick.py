@@ -13,7 +13,7 @@ from zhiling.embed import Embedder
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
 from zhiling.select.diverse import Pick, greedy
-from zhiling.select.rank import Scores, best_first, distinct, scored, sign, value
+from zhiling.select.rank import Scores, best_first, distinct, task_ranks, weights_of
 from zhiling.types import Example, Task, Verdict, row_seed
 
 
@@ -90,10 +90,10 @@ def top(
     taken are passed over, with that one as rival. A row that a scorer could not score is ranked by the others; one without
     any comes last, in a seeded order as all ties. Raises RecipeError for numbers out of range.
     """
-    weights = _weights(by)
+    weights = weights_of(by, "top.by")
     _check_top(rows, diversity, similar)
     pool = sorted(distinct(examples), key=lambda row: (row_seed(seed, row.id), row.id))
-    quality = _quality(pool, scores, weights)
+    quality = task_ranks(pool, scores, weights, "top.by")
     if diversity or similar < 1:
         picks = greedy(quality, embedder([row.prompt for row in pool]), rows, diversity, similar)
     else:
@@ -116,15 +116,6 @@ def top(
         yield said[example.id]
 
 
-def _weights(by: str | list[str] | dict[str, float]) -> dict[str, float]:
-    weights = {by: 1.0} if isinstance(by, str) else dict(by) if isinstance(by, dict) else dict.fromkeys(by, 1.0)
-    if not weights or not all(weight > 0 for weight in weights.values()):
-        raise RecipeError(
-            say("'by' needs scorers with weights above 0", "“by”须列出评分器，权重大于 0"), where="top.by"
-        )
-    return weights
-
-
 def _check_top(rows: int, diversity: float, similar: float) -> None:
     if rows < 1:
         raise RecipeError(
@@ -134,30 +125,3 @@ def _check_top(rows: int, diversity: float, similar: float) -> None:
         if not 0 <= number <= 1:
             what = say(f"{name} lies between 0 and 1, not {number}", f"{name} 须在 0 与 1 之间，不能是 {number}")
             raise RecipeError(what, where=f"top.{name}")
-
-
-def _quality(pool: Sequence[Example], scores: Scores, weights: Mapping[str, float]) -> np.ndarray:
-    """Weighted mean rank within the task, in [0, 1]; -1 for a row that none of the scorers could score."""
-    total, weight = np.zeros(len(pool)), np.zeros(len(pool))
-    members: dict[str, list[int]] = defaultdict(list)
-    for at, row in enumerate(pool):
-        members[row.task].append(at)
-    for scorer, share in weights.items():
-        direction = sign(scorer, "top.by")
-        scored(pool, scores, scorer, "top.by")
-        said = [value(scores, row.id, scorer) for row in pool]
-        for task in members.values():
-            known = np.array([at for at in task if said[at] is not None], dtype=np.int64)
-            values = np.array([said[at] for at in known], dtype=float) * direction
-            total[known] += share * _ranks(values)
-            weight[known] += share
-    return np.where(weight > 0, np.round(total / np.maximum(weight, 1e-9), 9), -1.0)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0 (lowest) to 1 (highest); equal values share the mean of their ranks; a single value ranks 0.5."""
-    if len(values) < 2:
-        return np.full(len(values), 0.5)
-    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
-    before = np.cumsum(counts) - counts
-    return np.asarray((before + (counts - 1) / 2)[at] / (len(values) - 1))

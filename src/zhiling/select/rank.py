@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from zhiling import registry
 from zhiling.errors import RecipeError, say
@@ -70,3 +73,38 @@ def best_first(examples: Sequence[Example], scores: Scores, by: str | None, wher
         return said is None, 0.0 if said is None else -direction * said
 
     return sorted(rows, key=place)
+
+
+def weights_of(by: str | list[str] | dict[str, float], where: str) -> dict[str, float]:
+    """`by` as {scorer: weight}. Raises RecipeError when it names none, or a weight is not above 0."""
+    weights = {by: 1.0} if isinstance(by, str) else dict(by) if isinstance(by, dict) else dict.fromkeys(by, 1.0)
+    if not weights or not all(weight > 0 for weight in weights.values()):
+        raise RecipeError(say("'by' needs scorers with weights above 0", "“by”须列出评分器，权重大于 0"), where=where)
+    return weights
+
+
+def task_ranks(pool: Sequence[Example], scores: Scores, weights: Mapping[str, float], where: str) -> np.ndarray:
+    """Weighted mean rank within the task, in [0, 1]; -1 for a row that none of the scorers could score."""
+    total, weight = np.zeros(len(pool)), np.zeros(len(pool))
+    members: dict[str, list[int]] = defaultdict(list)
+    for at, row in enumerate(pool):
+        members[row.task].append(at)
+    for scorer, share in weights.items():
+        direction = sign(scorer, where)
+        scored(pool, scores, scorer, where)
+        said = [value(scores, row.id, scorer) for row in pool]
+        for task in members.values():
+            known = np.array([at for at in task if said[at] is not None], dtype=np.int64)
+            values = np.array([said[at] for at in known], dtype=float) * direction
+            total[known] += share * _ranks(values)
+            weight[known] += share
+    return np.where(weight > 0, np.round(total / np.maximum(weight, 1e-9), 9), -1.0)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0 (lowest) to 1 (highest); equal values share the mean of their ranks; a single value ranks 0.5."""
+    if len(values) < 2:
+        return np.full(len(values), 0.5)
+    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
+    before = np.cumsum(counts) - counts
+    return np.asarray((before + (counts - 1) / 2)[at] / (len(values) - 1))
