@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from zhiling.cli_bank import bank
+from zhiling.cli_convert import convert
 from zhiling.cli_cache import cache
 from zhiling.cli_template import template
 from zhiling.errors import ZhilingError, boundary, say
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(template, name="template")
 app.add_typer(bank, name="bank")
+app.command()(convert)
 app.add_typer(cache, name="cache")
 
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder. 运行文件夹。", metavar="RUN")]
@@ -145,7 +147,9 @@ def diff(a: RunFolder, b: RunFolder, as_json: Json = False) -> None:
 def export(
     folder: RunFolder,
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write. 输出文件。")],
-    form: Annotated[str, typer.Option("--format", help="alpaca, sharegpt or messages. 格式。")] = "messages",
+    form: Annotated[
+        str, typer.Option("--format", help="alpaca, sharegpt, messages, dpo, kto or natural_instructions. 格式。")
+    ] = "messages",
 ) -> None:
     """Write the kept rows for another tuner. 把保留的数据导出给其他调优工具。"""
     from zhiling.export import export as write
