@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from zhiling.cli_bank import bank
-from zhiling.cli_convert import convert
 from zhiling.cli_cache import cache
+from zhiling.cli_convert import convert
 from zhiling.cli_template import template
 from zhiling.errors import ZhilingError, boundary, say
 
