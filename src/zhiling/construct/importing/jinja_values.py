@@ -130,6 +130,12 @@ def _beside(
     """Whether the variable is compared or reckoned with something that is not text."""
     sign, against = _word(words, operator), _word(words, other)
     if sign in _COMPARE:
+        if (
+            operator < other
+            and _word(words, other + 1) == "|"
+            and _word(words, other + 2) in ("string", "lower", "upper", "trim")
+        ):
+            return False
         return bool(against) and kinds[other] != "string" and against not in free
     if sign == "+":
         return bool(against) and kinds[other] in ("integer", "float")
