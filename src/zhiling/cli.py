@@ -14,6 +14,7 @@ import typer
 from zhiling.cli_bank import bank
 from zhiling.cli_cache import cache
 from zhiling.cli_convert import convert
+from zhiling.cli_files import audit, score, select
 from zhiling.cli_template import template
 from zhiling.errors import ZhilingError, boundary, say
 
@@ -23,6 +24,9 @@ app = typer.Typer(
 app.add_typer(template, name="template")
 app.add_typer(bank, name="bank")
 app.command()(convert)
+app.command()(score)
+app.command()(select)
+app.command()(audit)
 app.add_typer(cache, name="cache")
 
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder. 运行文件夹。", metavar="RUN")]
@@ -59,10 +63,11 @@ def run(
 
     loaded = load(recipe, sets or [])
     if plan:
-        from zhiling.plan import estimate
+        from zhiling.plan import estimate, table
         from zhiling.show import show_table
 
-        show_table(estimate(loaded), as_json)
+        rows = estimate(loaded, out or Path("runs") / loaded.name)
+        show_table(rows if as_json else table(rows), as_json)
         return
     from zhiling.progress import Meter
     from zhiling.run import Run

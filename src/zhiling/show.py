@@ -203,6 +203,8 @@ def why_lines(found: Mapping[str, Any]) -> list[str]:
             lines.append(" " * 14 + item["why"])
     for item in found["records"]:
         lines.append(say("  record      ", "  原始数据    ") + f"{item['id']}  {item['file']}:{item['line']}")
+    if row.get("maker") == "file":  # read as it stands: its parent is its place
+        lines += [say("  read from   ", "  读自        ") + place for place in row["parents"]]
     for item in found["scores"]:
         lines.append(
             say("  score       ", "  评分        ")

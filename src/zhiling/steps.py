@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from zhiling import data, registry
 from zhiling.embed import Use
 from zhiling.errors import EngineError, say
-from zhiling.recipe import Step
+from zhiling.recipe import Recipe, Step
 from zhiling.store import Output, read, write
 from zhiling.types import Example, Record, Reject, Score, Task, Template, content_id, row_seed
+
+if TYPE_CHECKING:
+    from zhiling.llm import Model
 
 T = TypeVar("T")
 Result: TypeAlias = tuple[list[Output], dict[str, Any]]
@@ -51,6 +54,15 @@ def read_file(root: str, prefix: str, source: data.Source, task: Task, shard_row
     if rejects:
         outputs.append(write(Path(root), f"rejects/{prefix}.parquet", "rejects", rejects))
     return outputs, counts
+
+
+def read_set(
+    root: str, path: str, file: Path, form: str, columns: Mapping[str, str], task: str, kind: str = "drafts"
+) -> Result:
+    """A data set that somebody already has, as examples."""
+    from zhiling.data.sets import examples
+
+    return split(root, path, (item for _, item in examples(file, form, task, columns)), kind)
 
 
 def _chain(first: Record, rest: Iterable[Record]) -> Iterator[Record]:
@@ -158,6 +170,20 @@ async def collect(result: Iterable[Any] | AsyncIterator[Any] | Awaitable[Any]) -
     return list(result)  # type: ignore[arg-type]
 
 
+class Hand(dict[str, Any]):
+    """A mapping whose "model" is made when it is first asked for: most steps never do."""
+
+    def __init__(self, given: Mapping[str, Any], model: Callable[[], Any]) -> None:
+        super().__init__(given)
+        self._model = model
+
+    def __missing__(self, key: str) -> Any:
+        if key != "model":
+            raise KeyError(key)
+        self["model"] = self._model()
+        return self["model"]
+
+
 class Scorers(Mapping[str, Callable[[Sequence[Example]], Awaitable[list[Score]]]]):
     """What a constructor gets when it asks for `scorers`: every registered scorer by name, set and handed as the recipe says."""
 
@@ -178,6 +204,27 @@ class Scorers(Mapping[str, Callable[[Sequence[Example]], Awaitable[list[Score]]]
 
     def __len__(self) -> int:
         return len(registry.names("scorer"))
+
+
+def able(recipe: Recipe, asking: Iterable[Step], model: Callable[[str], Model]) -> None:
+    """Check that these steps' models can do what they need (the facts `needs`, and `uses`: the scorers that a constructor asks).
+
+    Raises ProviderError(kind="capability") for the first that cannot, before anything is asked.
+    """
+    from zhiling.llm.base import lacks
+
+    listed = {step.kind: step for step in recipe.score}
+    for step in asking:
+        plugin = registry.get("scorer" if step in recipe.score else "constructor", step.kind)
+        wanted = [(step.model, need) for need in plugin.facts.get("needs", ())]
+        for scorer in plugin.facts["uses"](step.settings) if "uses" in plugin.facts else ():
+            name = listed[scorer].model if scorer in listed else next(iter(recipe.models))
+            wanted += [(name, need) for need in registry.get("scorer", scorer).facts.get("needs", ())]
+        for name, need in wanted:
+            if need not in model(name).can:
+                error = lacks(model(name).provider, need)
+                error.where = f"{step.where} (models.{name})"
+                raise error
 
 
 async def propose(kind: str, settings: Mapping[str, Any], hand: Mapping[str, Any]) -> list[Template | Reject]:

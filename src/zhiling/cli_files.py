@@ -1,0 +1,149 @@
+"""`zhiling score`, `select` and `audit`: the judging rooms on any data set, without a recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zhiling.errors import RecipeError, say
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        help="JSONL, JSON, CSV, Parquet, Arrow, or a folder of these; may be gzipped. 数据文件。", metavar="FILES..."
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("-o", "--out", help="The file to write: .jsonl, .json, .csv, .tsv or .parquet. 输出文件。")
+]
+Run = Annotated[Path | None, typer.Option("--run", help="Folder of the work; default OUT.run. 运行文件夹。")]
+Form = Annotated[
+    str, typer.Option("--from", help="alpaca, sharegpt, messages, dpo or kto; told by the keys if left out. 数据格式。")
+]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", help="ours=theirs, such as instruction=question. 列名对应。")
+]
+With = Annotated[
+    list[str] | None,
+    typer.Option("--with", help="A step as a recipe writes it: near, or 'top: {rows: 100, by: grammar}'. 步骤。"),
+]
+Model = Annotated[str, typer.Option("--model", help="For steps that ask one: 'provider: openai, model: ...'. 模型。")]
+Task = Annotated[str, typer.Option("--task", help="What the rows are for, in words. 任务说明。")]
+Against = Annotated[
+    list[Path] | None, typer.Option("--against", help="Evaluation files that no row may leak. 评测集文件。")
+]
+Workers = Annotated[int | None, typer.Option(help="Processes; default: all cores. 进程数。")]
+Engine = Annotated[str, typer.Option(help="local or ray. 引擎。")]
+Scorers = Annotated[list[str] | None, typer.Option("--score", help="A scorer; repeat for several. 评分器。")]
+Rethreshold = Annotated[
+    list[str] | None, typer.Option(help="near=0.86, grammar.min=0.7: no score is computed again. 调整阈值。")
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机器可读输出。")]
+
+
+def score(
+    files: Files, out: Out, steps: With = None, run: Run = None, form: Form = "", column: Columns = None, model: Model = "",
+    task: Task = "", engine: Engine = "local", workers: Workers = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Score the rows of a data set; they come back as they were, with a column per score. 为数据集逐行评分。"""
+    from zhiling import dataset
+
+    asked = dataset.Asked(files, _steps(steps) or dataset.SCORE, (), form, _pairs(column), (), task, _models(model))
+    found = _work(dataset.score, asked, out, run or _beside(out), engine, workers)
+    told = {"rows": found.rows, "quarantined": found.quarantined, "out": str(out), "run": str(found.folder)}
+    if as_json:
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    print(
+        say(
+            f"{found.rows} rows scored ({found.quarantined} unreadable): {out}",
+            f"已评分 {found.rows} 行（{found.quarantined} 行无法读取）：{out}",
+        )
+    )
+
+
+def select(
+    files: Files, out: Out, steps: With = None, scorers: Scorers = None, rethreshold: Rethreshold = None,
+    against: Against = None, run: Run = None, form: Form = "", column: Columns = None, model: Model = "",
+    task: Task = "", engine: Engine = "local", workers: Workers = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Keep the good rows of a data set; the others go beside OUT with the reason. 筛选数据集，并说明每行的去留。"""
+    from zhiling import dataset
+
+    chain = dataset.rethreshold(_steps(steps) or list(dataset.SELECT), rethreshold or [])
+    asked = dataset.Asked(
+        files, _steps(scorers) or dataset.SCORE, chain, form, _pairs(column), against or (), task, _models(model)
+    )
+    found = _work(dataset.select, asked, out, run or _beside(out), engine, workers)
+    if as_json:
+        told = {"rows": found.rows, "kept": found.kept, "states": found.states, "reasons": found.reasons}
+        told |= {"out": str(out), "run": str(found.folder)}
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    print(say(f"{found.kept} of {found.rows} rows kept: {out}", f"{found.rows} 行中保留 {found.kept} 行：{out}"))
+    for reason, count in sorted(found.reasons.items(), key=lambda pair: -pair[1]):
+        print(f"  {reason:<12} {count}")
+    print(say(f"why a row went: zhiling why {found.folder} ID", f"查看某行的原因：zhiling why {found.folder} ID"))
+
+
+def audit(
+    files: Files, against: Against = None, run: Run = None, form: Form = "", column: Columns = None, engine: Engine = "local",
+    workers: Workers = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """What is wrong with a data set: defects, duplicates, leaks, personal data, counted and shown. 体检数据集。"""
+    from zhiling import audit as room
+    from zhiling import dataset
+
+    asked = dataset.Asked(files, dataset.SCORE, (), form, _pairs(column), against or ())
+    found = _work(room.audit, asked, None, run or _beside(files[0]), engine, workers)
+    print(json.dumps(room.grouped(found), ensure_ascii=False) if as_json else "\n".join(room.lines(found)))
+
+
+def _work(verb: Any, asked: Any, out: Path | None, folder: Path, engine: str, workers: int | None) -> Any:
+    from zhiling.progress import Meter
+
+    meter = Meter()
+    places = (folder,) if out is None else (out, folder)
+    try:
+        return verb(asked, *places, watch=meter, engine=engine, workers=workers)
+    finally:
+        meter.close()
+
+
+def _beside(path: Path) -> Path:
+    return Path("runs") / f"{path.name}.run"
+
+
+def _steps(given: list[str] | None) -> list[Any]:
+    import yaml
+
+    found = []
+    for text in given or []:
+        try:
+            found.append(yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            mend = say(
+                "write it as a recipe would: 'near: {threshold: 0.9}'", "请按配方的写法：'near: {threshold: 0.9}'"
+            )
+            raise RecipeError(say(f"cannot read '{text}'", f"无法识别“{text}”"), where="--with", mend=mend) from error
+    return found
+
+
+def _pairs(given: list[str] | None) -> dict[str, str]:
+    pairs = [item.partition("=") for item in given or []]
+    wrong = [name for name, equals, theirs in pairs if not equals or not theirs]
+    if wrong:
+        raise RecipeError(
+            say(f"not ours=theirs: {wrong[0]}", f"不是“我方列名=文件列名”的形式：{wrong[0]}"), where="--column"
+        )
+    return {name: theirs for name, _, theirs in pairs}
+
+
+def _models(given: str) -> dict[str, dict[str, Any]]:
+    if not given:
+        return {}
+    (spec,) = _steps(["{" + given + "}"])
+    return {"model": dict(spec)}
