@@ -75,7 +75,8 @@ def _columns() -> dict[str, list[tuple[str, Any]]]:
         "records": [("id", text), ("task", text), ("fields", pa.map_(text, text)), ("lang", text), ("file", text), ("line", pa.int64())],
         "templates": [
             ("id", text), ("task", text), ("lang", text), ("system", text), ("instruction", text), ("input", text), ("output", text),
-            ("maker", text), ("parents", texts), ("why", text),
+            ("maker", text), ("parents", texts), ("why", text), ("turns", turns), ("demos", pa.int64()), ("choose", text),
+            ("weight", pa.float64()), ("cap", pa.int64()),
         ],
         "examples": [
             ("id", text), ("task", text), ("system", text), ("history", turns), ("instruction", text), ("input", text), ("output", text),
@@ -93,8 +94,10 @@ def _columns() -> dict[str, list[tuple[str, Any]]]:
     }  # fmt: skip
 
 
-ALIKE = {"drafts": "examples", "heldout": "examples", "kept": "examples", "merged": "examples"}
+ALIKE = {"drafts": "examples", "heldout": "examples", "kept": "examples", "merged": "examples", "pool": "records"}
 """Kinds that have the same columns as another."""
+TURNS = frozenset({"history", "turns"})
+"""Columns that hold (role, content) pairs."""
 
 
 def schema(kind: str) -> pa.Schema:
@@ -110,8 +113,8 @@ def _as_row(item: Any) -> dict[str, Any]:
     row = {name: getattr(item, name) for name in item.__dataclass_fields__}
     if "fields" in row:
         row["fields"] = list(row["fields"].items())
-    if "history" in row:
-        row["history"] = [{"role": role, "content": content} for role, content in row["history"]]
+    for name in TURNS & row.keys():
+        row[name] = [{"role": role, "content": content} for role, content in row[name]]
     return row
 
 
@@ -127,8 +130,8 @@ def _from_row(kind: str) -> Callable[[dict[str, Any]], Any]:
         known = row.pop("id", None) if noun is not Entry else None
         if "fields" in row:
             row["fields"] = dict(row["fields"])
-        if "history" in row:
-            row["history"] = tuple((turn["role"], turn["content"]) for turn in row["history"])
+        for name in TURNS & row.keys():
+            row[name] = tuple((turn["role"], turn["content"]) for turn in row[name])
         if "parents" in row:
             row["parents"] = tuple(row["parents"])
         item = noun(**row)

@@ -87,6 +87,10 @@ class Template:
 
     `instruction`, `input`, `output` and `system` are Jinja texts over a record's fields (plus `task`). `maker` says which way
     made it ("template:NAME", "retrieve:ROW", "generate:MODEL"), `parents` the ids it came from.
+
+    `turns` are earlier turns, as Jinja texts under "user" and "assistant"; ("field", NAME) stands for the turns that a record
+    brings as JSON. `demos` worked examples from the data are put into the prompt, the `choose` ("similar" or "random") ones.
+    Among a task's templates each is used in proportion to its `weight`, and for at most `cap` rows.
     """
 
     task: str
@@ -98,10 +102,25 @@ class Template:
     maker: str = ""
     parents: tuple[str, ...] = ()
     why: str = ""
+    turns: tuple[Turn, ...] = ()
+    demos: int = 0
+    choose: str = "similar"
+    weight: float = 1.0
+    cap: int | None = None
     id: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        content = ("template", self.task, self.lang, self.system, self.instruction, self.input, self.output)
+        content: list[object] = [
+            "template",
+            self.task,
+            self.lang,
+            self.system,
+            self.instruction,
+            self.input,
+            self.output,
+        ]
+        if self.turns or self.demos:
+            content.append([self.turns, self.demos, self.choose if self.demos else ""])
         object.__setattr__(self, "id", content_id(*content))
 
 

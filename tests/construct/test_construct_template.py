@@ -56,7 +56,9 @@ def made(task, **settings):
 def test_the_constructor_is_registered_with_its_settings():
     plugin = registry.get("constructor", "template")
     assert plugin.wants == {"task", "here"}
-    assert registry.settle(plugin, {"phrasings": 3}) == {"templates": "library", "phrasings": 3}
+    settled = registry.settle(plugin, {"phrasings": 3})
+    assert settled.pop("templates") == "library" and settled.pop("phrasings") == 3
+    assert not any(value for key, value in settled.items() if key != "choose") and settled["choose"] == "similar"
 
 
 def test_the_library_serves_a_task_in_its_languages():

@@ -6,7 +6,8 @@ A bound Template stands alone: label words, the list of choices and the task's d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from zhiling import text
 from zhiling.construct.library import Definition, Phrasing, Slots, list_definitions
@@ -59,11 +60,39 @@ def fitting(definitions: Sequence[Definition], task: Task) -> list[Definition]:
     return sorted(best, key=lambda d: d.id)
 
 
-def bind(definition: Definition, task: Task) -> Iterator[Template]:
-    """One Template per phrasing in the task's languages, in the definition's order."""
+def bind(definition: Definition, task: Task, inverted: bool = False) -> Iterator[Template]:
+    """One Template per phrasing in the task's languages, in the definition's order.
+
+    With `inverted` they ask for one of the task's inputs, given its answer: the phrasings that say so (`target: FIELD`), or all of
+    a definition that answers with an input.
+    """
+    own = inverted and definition.target == task.target
     for phrasing in definition.phrasings:
-        if phrasing.lang in task.langs and not _unsayable(phrasing, definition, task):
+        if phrasing.lang in task.langs and bool(phrasing.target) == own and not _unsayable(phrasing, definition, task):
             yield _bound(definition, phrasing, task)
+
+
+def inverts(definition: Definition, task: Task) -> bool:
+    """Whether the definition can ask for one of the task's inputs, given its answer."""
+    if not definition.fields:
+        return False
+    if not misfit(definition, task):
+        return any(phrasing.target for phrasing in definition.phrasings)
+    if definition.target not in task.inputs:
+        return False
+    rest = tuple(name for name in task.inputs if name != definition.target)
+    return not misfit(definition, replace(task, inputs=(*rest, task.target), target=definition.target))
+
+
+def worded(definition: Definition, task: Task, words: Mapping[str, str | Mapping[str, str]]) -> Definition:
+    """The definition with these words for the task's labels: one for every language, or one per language."""
+    given = {
+        label: dict.fromkeys(task.langs, said) if isinstance(said, str) else dict(said) for label, said in words.items()
+    }
+    known = definition.labels or {}
+    return replace(
+        definition, labels={**known, **{label: {**known.get(label, {}), **said} for label, said in given.items()}}
+    )
 
 
 def default_slots(task: Task, lang: str) -> tuple[str, str]:
@@ -134,8 +163,13 @@ def _bound(definition: Definition, phrasing: Phrasing, task: Task) -> Template:
         lang=lang,
         instruction=_told(phrasing.instruction, definition, task, lang),
         input=_told(source, definition, task, lang),
-        output=_told(_worded(output, definition, task, lang), definition, task, lang),
+        output=_told(output, definition, task, lang),
         system=_told(phrasing.system, definition, task, lang),
+        turns=tuple(
+            (role, said if role == "field" else _told(said, definition, task, lang))
+            for turn in phrasing.turns
+            for role, said in turn.items()
+        ),
         maker=f"template:{definition.name(phrasing)}",
         parents=(definition.id,),
         why=phrasing.register,
@@ -143,7 +177,8 @@ def _bound(definition: Definition, phrasing: Phrasing, task: Task) -> Template:
 
 
 def _told(wording: str, definition: Definition, task: Task, lang: str) -> str:
-    """The text with what it asks of the task written in, unless the data have a field of that name."""
+    """The text with the label words, and with what it asks of the task written in, unless the data have a field of that name."""
+    wording = _worded(wording, definition, task, lang)
     words = (", " if lang != "zh" else "、").join(choices(task, lang, definition))
     for name, value in (("choices", words), ("description", said_in(task.description, lang))):
         if name not in definition.fields:
@@ -165,7 +200,7 @@ def _words(definition: Definition, label: str) -> dict[str, str]:
 
 
 def _worded(output: str, definition: Definition, task: Task, lang: str) -> str:
-    """The output with the answer's raw label turned into its word; a label outside the set stays as it is."""
+    """The text with the answer's raw label turned into its word; a label outside the set stays as it is."""
     words = {label: _words(definition, label).get(lang, label) for label in task.labels} if definition.labels else {}
     words = {label: word for label, word in words.items() if word != label}
     if not words:

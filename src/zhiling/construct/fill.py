@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import gcd
+from itertools import islice
+from math import gcd, log
+from random import Random
+from typing import Literal, TypeAlias
 
 from zhiling import text
 from zhiling.construct.bind import default_slots
+from zhiling.construct.demos import Demos, example_block
 from zhiling.construct.sandbox import compiled
 from zhiling.errors import RecipeError, say
-from zhiling.types import Example, Record, Reject, Task, Template, row_seed
+from zhiling.types import Demo, Example, Record, Reject, Task, Template, Turn, row_seed
+
+Part: TypeAlias = tuple[int, int, int]
+"""(start, end, of): which stretch of all the records."""
+BLOCK = 64  # records that are looked up together
 
 __all__ = ["default_slots", "fill"]
 
@@ -21,17 +30,38 @@ _OTHER_SCRIPTS = frozenset({"zh", "ja", "ko", "ru", "ar"})
 
 
 class _Ready:
-    """A Template, compiled: the four renderers and the fields they need."""
+    """A Template, compiled: its renderers, the fields they need, and how many rows it may still make."""
 
-    __slots__ = ("instruction", "needs", "output", "source", "system", "task_named", "template")
+    __slots__ = (
+        "answer",
+        "asked",
+        "instruction",
+        "left",
+        "needs",
+        "output",
+        "source",
+        "system",
+        "task_named",
+        "template",
+        "turns",
+    )
 
-    def __init__(self, template: Template) -> None:
-        texts = [compiled(part) for part in (template.instruction, template.input, template.output, template.system)]
-        names = frozenset[str]().union(*(part.names for part in texts))
+    def __init__(self, template: Template, part: Part) -> None:
+        asking = [compiled(said) for said in (template.instruction, template.input, template.system)]
+        output = compiled(template.output)
+        said = [(role, compiled(turn) if role != "field" else None, turn) for role, turn in template.turns]
+        texts = [*asking, output, *(ready for _, ready, _ in said if ready)]
+        names = frozenset[str]().union(*(one.names for one in texts))
         self.template = template
-        self.instruction, self.source, self.output, self.system = (part.render for part in texts)
-        self.needs = sorted(frozenset[str]().union(*(part.needs for part in texts)) - {"task"})
-        self.task_named = "task" in names
+        self.instruction, self.source, self.system = (one.render for one in asking)
+        self.output = output.render
+        self.turns = [(role, ready.render if ready else None, turn) for role, ready, turn in said]
+        self.needs = sorted(frozenset[str]().union(*(one.needs for one in texts)) - {"task", "demos"})
+        self.task_named = bool(names & {"task", "demos"})
+        self.answer = output.names - {"task"}
+        self.asked = frozenset[str]().union(*(one.names for one in asking)) - {"task", "demos"}
+        start, end, total = part
+        self.left = None if template.cap is None else template.cap * end // total - template.cap * start // total
 
 
 def fill(
@@ -43,23 +73,49 @@ def fill(
     per_record: int = 1,
     match_lang: bool = True,
     max_chars: int = 20_000,
+    demos: Demos | None = None,
+    part: Part = (0, 1, 1),
 ) -> Iterator[Example | Reject]:
     """Each record through `per_record` of the templates: streaming, deterministic, whatever order records come in.
 
-    Which templates a record gets depends on the seed and the record alone, every template being equally likely and none taken
-    twice. With `match_lang` a record gets templates of its own language (`record.lang`, or told from its inputs by script) where
-    there are any. A record with a missing, empty or over-long (`max_chars`) field that the template needs becomes a Reject.
+    Which templates a record gets depends on the seed and the record alone, every template being as likely as its weight says and
+    none taken twice. With `match_lang` a record gets templates of its own language (`record.lang`, or told from its inputs by
+    script) where there are any. A record with a missing, empty or over-long (`max_chars`) field that the template needs becomes a
+    Reject. `demos` serves the templates that ask for worked examples. A template with a cap makes no more rows than that; a record
+    that finds it full gets the next one, and a Reject where all are full. `part` (start, end, of) says which of all the records
+    these are, so that several calls share a cap.
 
     Raises RecipeError when a template's text is not valid.
     """
-    ready = [_Ready(one) for one in sorted(templates, key=lambda one: one.id)]
+    ready = [_Ready(one, part) for one in sorted(templates, key=lambda one: one.id) if one.weight > 0]
+    similar = any(one.template.demos and one.template.choose == "similar" for one in ready)
     pools: dict[str, list[_Ready]] = {}
-    for record in records:
+    for record in _looked_up(records, demos) if demos and similar else records:
         lang = _lang(record, task) if match_lang else ""
         if lang not in pools:
             pools[lang] = _pool(ready, lang)
+        full = True
         for one in _chosen(pools[lang], row_seed(seed, record.id), per_record):
-            yield _made(one, record, task.name, max_chars)
+            full = False
+            made = _made(one, record, task.name, max_chars, demos)
+            if one.left is not None and isinstance(made, Example):
+                one.left -= 1
+            yield made
+        if full and ready:
+            yield _failed(
+                pools[lang][0],
+                record,
+                task.name,
+                say("every template has reached its cap", "所有模板都已达到上限"),
+                state="dropped",
+            )
+
+
+def _looked_up(records: Iterable[Record], demos: Demos) -> Iterator[Record]:
+    stream = iter(records)
+    while block := list(islice(stream, BLOCK)):
+        demos.look_up(block)
+        yield from block
 
 
 def _lang(record: Record, task: Task) -> str:
@@ -83,20 +139,35 @@ def _pool(ready: list[_Ready], lang: str) -> list[_Ready]:
 
 
 def _chosen(pool: list[_Ready], seed: int, count: int) -> Iterator[_Ready]:
-    """`count` different ones: a seeded start and a seeded stride that has no common divisor with the pool's size."""
+    """`count` different ones that are not full yet, in the seed's order."""
+    for one in _order(pool, seed, count):
+        if count and (one.left is None or one.left > 0):
+            count -= 1
+            yield one
+
+
+def _order(pool: list[_Ready], seed: int, count: int) -> Iterator[_Ready]:
+    """All of them: a seeded start and a seeded stride that has no common divisor with the pool's size.
+
+    Where weights differ: drawn one after the other in proportion to them (Efraimidis and Spirakis 2006, algorithm A).
+    """
     size = len(pool)
     if not size:
+        return
+    if any(one.template.weight != pool[0].template.weight for one in pool):
+        draw = Random(seed).random
+        yield from sorted(pool, key=lambda one: log(1 - draw()) / one.template.weight, reverse=True)
         return
     start, rest = seed % size, seed // size
     stride = 1
     if count > 1 and size > 2:
         strides = [step for step in range(1, size) if gcd(step, size) == 1]
         stride = strides[rest % len(strides)]
-    for turn in range(min(count, size)):
+    for turn in range(size):
         yield pool[(start + turn * stride) % size]
 
 
-def _made(one: _Ready, record: Record, task: str, max_chars: int) -> Example | Reject:
+def _made(one: _Ready, record: Record, task: str, max_chars: int, demos: Demos | None) -> Example | Reject:
     fields, template = record.fields, one.template
     for name in one.needs:
         value = fields.get(name)
@@ -108,28 +179,76 @@ def _made(one: _Ready, record: Record, task: str, max_chars: int) -> Example | R
                 name, *size
             )
             return _failed(one, record, task, why, value)
-    values: Mapping[str, str] = {"task": task, **fields} if one.task_named else fields
+    values: Mapping[str, str] = {"task": task, "demos": "", **fields} if one.task_named else fields
+    shown: list[Record] = []
+    if template.demos and demos:
+        shown = demos.choose(record, template.demos, template.choose, asked=one.asked, answer=one.answer)
     try:
+        block = _block(one, shown, task) if shown else ""
+        if block and one.task_named:
+            values = {**values, "demos": block}
         instruction, source, output, system = (
             one.instruction(values),
             one.source(values),
             one.output(values),
             one.system(values),
         )
+        history = _history(one, values) if one.turns else ()
     except RecipeError as error:
         return _failed(one, record, task, str(error))
     if not instruction or instruction.isspace() or not output or output.isspace():
         return _failed(one, record, task, say("the instruction or the output comes out empty", "填充后指令或输出为空"))
+    if block and block not in instruction + source + system:
+        instruction = f"{instruction}\n\n{block}" if template.input else f"{block}\n\n{instruction}"
     return Example(
         task=task,
         instruction=instruction,
         input=source,
         output=output,
         system=system,
+        history=history,
         lang=template.lang,
         maker=template.maker,
-        parents=(template.id, record.id),
+        parents=(template.id, record.id, *(demo.id for demo in shown)),
     )
+
+
+def _block(one: _Ready, shown: Sequence[Record], task: str) -> str:
+    """The demos as the template itself words its input and output; a template without an input shows the fields it asks with."""
+    rows = [{"task": task, "demos": "", **demo.fields} for demo in shown]
+    named = sorted(one.asked)
+    asked = [one.source(row) if one.template.input else "\n".join(row.get(name, "") for name in named) for row in rows]
+    pairs = zip(asked, (one.output(row) for row in rows), strict=True)
+    return example_block([Demo(*pair) for pair in pairs], one.template.lang)
+
+
+def _history(one: _Ready, values: Mapping[str, str]) -> tuple[Turn, ...]:
+    """The earlier turns: those the template writes, and those the record brings. Raises RecipeError for what is none."""
+    out: list[Turn] = []
+    for role, render, name in one.turns:
+        if render is not None:
+            said = render(values)
+            if not said or said.isspace():
+                raise RecipeError(say("an earlier turn comes out empty", "填充后前面的某一轮对话为空"))
+            out.append((role, said))
+        elif values.get(name):
+            out += _brought(values[name], name)
+    return tuple(out)
+
+
+def _brought(said: str, name: str) -> list[Turn]:
+    try:
+        turns = json.loads(said)
+        return [(str(turn["role"]), _text(turn["content"])) for turn in turns]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        what = say(f"the field '{name}' holds no turns", f"字段“{name}”中没有对话")
+        raise RecipeError(what, mend='[{"role": "user", "content": ".."}, ..]') from error
+
+
+def _text(content: object) -> str:
+    if not isinstance(content, str):
+        raise TypeError("content")
+    return content
 
 
 def _lacking(name: str, value: str | None) -> str:
@@ -138,7 +257,9 @@ def _lacking(name: str, value: str | None) -> str:
     return say(f"the field '{name}' is empty", f"字段“{name}”为空")
 
 
-def _failed(one: _Ready, record: Record, task: str, why: str, value: str = "") -> Reject:
+def _failed(
+    one: _Ready, record: Record, task: str, why: str, value: str = "", state: Literal["failed", "dropped"] = "failed"
+) -> Reject:
     where = f"{record.file}:{record.line}" if record.file else ""
     said = value or next(iter(record.fields.values()), "")
-    return Reject(task, one.template.maker, "failed", why, where=where, text=said, parents=(one.template.id, record.id))
+    return Reject(task, one.template.maker, state, why, where=where, text=said, parents=(one.template.id, record.id))

@@ -33,8 +33,8 @@ from zhiling.construct.sandbox import compiled
 from zhiling.errors import RecipeError, say
 from zhiling.yamlines import Keys, Where, parse
 
-BOUND = frozenset({"choices", "description"})
-"""Names that are filled in from the task when a definition is bound to it."""
+BOUND = frozenset({"choices", "description", "demos"})
+"""Names that are filled in from the task when a definition is bound to it (`demos` when a row is filled)."""
 
 Register: TypeAlias = Literal["plain", "formal", "casual", "brief", "detailed"]
 Family: TypeAlias = Literal[
@@ -51,7 +51,11 @@ _strict = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
 @dataclass(frozen=True, config=_strict)
 class Phrasing:
-    """One wording in one language. `input` and `output` None mean the definition's defaults for that language."""
+    """One wording in one language. `input` and `output` None mean the definition's defaults for that language.
+
+    `target` names the field that it asks for where that is not the definition's: an inverted wording. `turns` are earlier turns,
+    each {user: TEXT} or {assistant: TEXT}, or {field: NAME} for the turns that a row brings as JSON.
+    """
 
     lang: str
     instruction: str
@@ -60,6 +64,8 @@ class Phrasing:
     input: str | None = None
     output: str | None = None
     system: str = ""
+    target: str = ""
+    turns: tuple[dict[Literal["user", "assistant", "field"], str], ...] = ()
 
 
 @dataclass(frozen=True, config=_strict)
@@ -231,28 +237,48 @@ def faults(definition: Definition) -> Iterator[Fault]:
                 say(f"add defaults.{phrasing.lang}.output", f"请补上 defaults.{phrasing.lang}.output"),
             )
         yield from _text_faults(definition, key, ("instruction", "input", "output", "system"), phrasing)
+        yield from _more_faults(definition, key, phrasing)
     for lang, slots in (definition.defaults or {}).items():
         yield from _text_faults(definition, ("defaults", lang), ("input", "output"), slots)
+
+
+def _more_faults(definition: Definition, key: Keys, phrasing: Phrasing) -> Iterator[Fault]:
+    fields = say("one of {}", "可选：{}").format(", ".join(definition.fields))
+    if phrasing.target and phrasing.target not in definition.fields:
+        yield (*key, "target"), say(f"no field '{phrasing.target}'", f"没有字段“{phrasing.target}”"), fields
+    if phrasing.target and (phrasing.output is None or phrasing.input is None):
+        what = say(
+            "an inverted phrasing with the input or output of the ordinary ones", "反向措辞沿用了普通措辞的输入或输出"
+        )
+        yield (*key, "target"), what, say("give it an input and an output of its own", "请写上自己的 input 和 output")
+    for i, turn in enumerate(phrasing.turns):
+        at = (*key, "turns", i)
+        if len(turn) != 1:
+            yield at, say("a turn is one speaker and a text", "每轮对话应是一个说话人和一段文本"), "{user: ..}"
+        for role, said in turn.items():
+            if role != "field":
+                yield from _said_faults(definition, at, said)
+            elif said not in definition.fields:
+                yield at, say(f"no field '{said}'", f"没有字段“{said}”"), fields
 
 
 def _text_faults(
     definition: Definition, key: Keys, names: tuple[str, ...], holder: Phrasing | Slots
 ) -> Iterator[Fault]:
-    known = {*definition.fields, *BOUND, "task"}
     for name in names:
-        text = getattr(holder, name)
-        if not text:
-            continue
-        try:
-            used = compiled(text).names
-        except RecipeError as error:
-            yield (*key, name), str(error), ""
-            continue
-        for unknown in sorted(used - known):
-            yield (
-                (*key, name),
-                say(f"unknown variable '{unknown}'", f"未知的变量“{unknown}”"),
-                say(
-                    f"declared fields: {', '.join(definition.fields)}", f"已声明的字段：{'、'.join(definition.fields)}"
-                ),
-            )
+        if text := getattr(holder, name):
+            yield from _said_faults(definition, (*key, name), text)
+
+
+def _said_faults(definition: Definition, key: Keys, text: str) -> Iterator[Fault]:
+    try:
+        used = compiled(text).names
+    except RecipeError as error:
+        yield key, str(error), ""
+        return
+    for unknown in sorted(used - {*definition.fields, *BOUND, "task"}):
+        yield (
+            key,
+            say(f"unknown variable '{unknown}'", f"未知的变量“{unknown}”"),
+            say(f"declared fields: {', '.join(definition.fields)}", f"已声明的字段：{'、'.join(definition.fields)}"),
+        )

@@ -129,13 +129,12 @@ def _leaks(definition: Definition) -> _Said:
     for i, phrasing in enumerate(definition.phrasings):
         slots = definition.slots(phrasing)
         asked = compiled(phrasing.instruction).names | (compiled(slots.input).names if slots else set())
-        if definition.target in asked:
+        asked |= {name for turn in phrasing.turns for said in turn.values() for name in compiled(said).names}
+        target = phrasing.target or definition.target
+        if target in asked:
             yield (
                 ("phrasings", i),
-                say(
-                    f"the answer '{definition.target}' stands in the question",
-                    f"答案“{definition.target}”出现在提问之中",
-                ),
+                say(f"the answer '{target}' stands in the question", f"答案“{target}”出现在提问之中"),
                 say("ask without it", "请从提问中去掉"),
             )
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import prod
 from pathlib import Path
+from typing import Literal
 
 from zhiling import text as texts
-from zhiling.construct.bind import bind, fitting, misfit
-from zhiling.construct.library import Definition, list_definitions, load_definition
+from zhiling.construct.bind import bind, fitting, inverts, misfit, worded
+from zhiling.construct.demos import example_block
+from zhiling.construct.library import Definition, Register, list_definitions, load_definition
 from zhiling.construct.sandbox import compiled, literal
 from zhiling.errors import RecipeError, say
 from zhiling.registry import constructor
@@ -18,37 +22,60 @@ from zhiling.types import Demo, Reject, Task, Template
 
 @constructor("template")
 def template(
-    *, task: Task, here: Path, templates: str | list[str] = "library", phrasings: int | None = None
+    *,
+    task: Task,
+    here: Path,
+    templates: str | list[str] = "library",
+    phrasings: int | None = None,
+    registers: list[Register] | None = None,
+    labels: dict[str, str | dict[str, str]] | None = None,
+    invert: bool = False,
+    demos: int = 0,
+    choose: Literal["similar", "random"] = "similar",
+    weights: dict[str, float] | None = None,
+    cap: int | None = None,
 ) -> Iterator[Template | Reject]:
     """Templates of hand-written definitions that fit the task, in its languages.
 
     `templates` is "library" (every shipped definition of the task's family that fits), or paths and globs of YAML files relative
-    to the recipe, or ids of shipped definitions. `phrasings` limits how many are taken per language, spread over registers.
-    A file found by a glob that does not fit the task becomes a Reject.
+    to the recipe, or ids of shipped definitions. A file found by a glob that does not fit the task becomes a Reject.
+    `phrasings` limits how many are taken per language, spread over registers; `registers` names the registers wanted.
+    `labels` words the task's labels: {neg: 负面}, or {neg: {zh: 负面, en: negative}}.
+    `invert` asks the other way round, for one of the inputs given the answer (as FLAN does, Longpre et al. 2023).
+    `demos` worked examples from the task's own data stand in each prompt, `choose` "similar" or "random" ones.
+    `weights` sets proportions, by phrasing (sentiment/zh2), definition, register, family or language; 0 leaves out.
+    `cap` is the most rows that one template makes.
 
     Raises RecipeError where nothing fits, saying which fields are needed and which the task has.
     """
     fit: list[Definition] = []
-    for definition, asked in _sources(task, here, [templates] if isinstance(templates, str) else templates):
-        why = misfit(definition, task)
+    for given, asked in _sources(task, here, [templates] if isinstance(templates, str) else templates, invert):
+        definition = worded(given, task, labels) if labels else given
+        why = _unasked(definition, task) if invert else misfit(definition, task)
         if not why:
             fit.append(definition)
         elif asked:
             raise _unfit(definition, task, why)
         else:
             yield Reject(task.name, f"template:{definition.id}", "dropped", why, where=Path(definition.file).name)
-    made = [made for definition in fit for made in bind(definition, task)]
-    if not made:
+    made = [(definition, one) for definition in fit for one in bind(definition, task, invert)]
+    scale = _weights(made, weights or {})
+    kept = [
+        replace(one, demos=demos, choose=choose, weight=scale[one.id], cap=cap)
+        for _, one in made
+        if (registers is None or one.why in registers) and scale[one.id] > 0
+    ]
+    if not kept:
         what = say("no template for the task '{}' in {}", "任务“{}”没有可用的模板（{}）").format(
             task.name, ", ".join(task.langs)
         )
         mend = say(
-            "check 'templates' in the recipe, the task's langs and labels",
-            "请检查配方中的 templates 与任务的 langs、labels",
+            "check 'templates', 'registers' and 'weights' in the recipe, the task's langs and labels",
+            "请检查配方中的 templates、registers、weights 与任务的 langs、labels",
         )
         raise RecipeError(what, mend=mend)
     for lang in task.langs:
-        yield from _spread([one for one in made if one.lang == lang], phrasings)
+        yield from _spread([one for one in kept if one.lang == lang], phrasings)
 
 
 def from_format(
@@ -81,12 +108,6 @@ def render(template: Template, fields: Mapping[str, str], examples: Sequence[Dem
     return "\n".join([prompt, example_block(examples, template.lang)]) if examples else prompt
 
 
-def example_block(examples: Iterable[Demo], lang: str) -> str:
-    """Worked examples as the reader's language sets them: 示例 / 输入 / 输出, or Example / Input / Output."""
-    head, source, target = ("示例：", "输入：", "输出：") if lang == "zh" else ("Example:", "Input: ", "Output: ")
-    return "\n".join(f"{head}\n{source}{demo.input}\n{target}{demo.output}" for demo in examples)
-
-
 def demos(definition: Definition, task: Task, lang: str) -> list[Demo]:
     """The definition's own examples as worked demos of the task, in one language."""
     bound = next((one for one in bind(definition, task) if one.lang == lang), None)
@@ -99,14 +120,42 @@ def demos(definition: Definition, task: Task, lang: str) -> list[Demo]:
     ]
 
 
-def _sources(task: Task, here: Path, named: Sequence[str]) -> Iterator[tuple[Definition, bool]]:
+def _weights(made: Sequence[tuple[Definition, Template]], given: Mapping[str, float]) -> dict[str, float]:
+    """{template id: its weight}: the product of those given to its name, definition, register, family and language."""
+    known = {
+        one.id: {one.maker.removeprefix("template:"), definition.id, definition.family, one.why, one.lang}
+        for definition, one in made
+    }
+    names = sorted(set[str]().union(*known.values()))
+    for name, weight in given.items():
+        if weight < 0:
+            raise RecipeError(say(f"the weight of '{name}' is negative", f"“{name}”的权重为负"), where="weights")
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            raise RecipeError(
+                say(f"no template is called '{name}'", f"没有名为“{name}”的模板"),
+                where="weights",
+                mend=say(f"did you mean '{close[0]}'?", f"是否想写“{close[0]}”？")
+                if close
+                else say(f"known: {', '.join(names)}", f"可用的有：{'、'.join(names)}"),
+            )
+    return {key: prod(weight for name, weight in given.items() if name in mine) for key, mine in known.items()}
+
+
+def _unasked(definition: Definition, task: Task) -> str:
+    if inverts(definition, task):
+        return ""
+    return misfit(definition, task) or say("it has no phrasing that asks for an input", "它没有反问输入的措辞")
+
+
+def _sources(task: Task, here: Path, named: Sequence[str], invert: bool) -> Iterator[tuple[Definition, bool]]:
     """The definitions asked for, each with whether it was asked for by name."""
     for name in named:
         if name == "library":
             family = list_definitions(task.family)
-            fit = fitting(family, task)
+            fit = [one for one in family if inverts(one, task)] if invert else fitting(family, task)
             if not fit:
-                raise _nothing_fits(family, task)
+                raise _nothing_fits(family, task, invert)
             yield from ((definition, False) for definition in fit)
         elif any(mark in name for mark in "*?["):
             files = sorted(path for path in here.glob(name) if path.is_file())
@@ -138,7 +187,17 @@ def _unfit(definition: Definition, task: Task, why: str) -> RecipeError:
     return RecipeError(what, where=definition.file, mend=say(f"the task's fields are {have}", f"任务的字段为：{have}"))
 
 
-def _nothing_fits(family: Sequence[Definition], task: Task) -> RecipeError:
+def _nothing_fits(family: Sequence[Definition], task: Task, invert: bool) -> RecipeError:
+    if invert:
+        what = say(
+            f"no shipped '{task.family}' template asks '{task.name}' the other way round",
+            f"模板库中没有能反向提问“{task.name}”的“{task.family}”类模板",
+        )
+        mend_by = say(
+            "give YAML files with phrasings that have a 'target' of their own",
+            "请提供带有自己 target 的措辞的 YAML 模板",
+        )
+        return RecipeError(what, mend=mend_by)
     what = say("no shipped '{}' template fits the task '{}'", "模板库中没有适用于任务的“{}”类模板：“{}”").format(
         task.family, task.name
     )
