@@ -175,6 +175,7 @@ def construct(
     `model` (a recipe's entry such as {"provider": "openai", "model": ...}, or an open Model) answers the ways that ask one.
     Raises RecipeError or DataError for wrong settings or data.
     """
+    from zhiling.construct.demos import Demos, pool
     from zhiling.construct.fill import fill
 
     good, rejects = list[Record](), list[Reject]()
@@ -191,9 +192,13 @@ def construct(
         )
         templates = [item for item in made if isinstance(item, Template)]
         rejects += [item for item in made if isinstance(item, Reject)]
+        shown = Demos(pool(rest, seed), task, row_seed(seed, label), Use()) if step.settings.get("demos") else None
         if away and not held and templates:
-            held = [row for row in fill(away, templates, task=task, seed=seed) if isinstance(row, Example)]
-        for row in fill(rest, templates, task=task, seed=row_seed(seed, label), per_record=step.per_record):
+            free = [replace(one, cap=None) for one in templates]
+            held = [row for row in fill(away, free, task=task, seed=seed, demos=shown) if isinstance(row, Example)]
+        for row in fill(
+            rest, templates, task=task, seed=row_seed(seed, label), per_record=step.per_record, demos=shown
+        ):
             rejects.append(row) if isinstance(row, Reject) else seen.setdefault(row.id, row)
         wordings += templates
     return Rows(tuple(seen.values()), {task.name: task}, tuple(wordings), tuple(held), tuple(rejects), seed=seed)

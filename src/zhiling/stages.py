@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from zhiling import ledger, registry, steps
@@ -82,10 +82,34 @@ def construct(run: Run, records: Mapping[str, Sequence[Output]]) -> tuple[list[O
                     "templates": templates, "task": run.tasks[name], "seed": row_seed(run.recipe.seed, label), "line": lines[name],
                     "per_record": 1 if heldout else step.per_record, "heldout": heldout,
                 }  # fmt: skip
-                works += [Work(stage, f"{i:05d}", {"records": shard, **args}) for i, shard in enumerate(records[name])]
+                if step.settings.get("demos"):
+                    args["pool"] = pool(run, name, records[name], lines[name])
+                parts = parts_of(records[name]) if step.settings.get("cap") and not heldout else []
+                for i, shard in enumerate(records[name]):
+                    more = {"part": parts[i]} if parts else {}
+                    works.append(Work(stage, f"{i:05d}", {"records": shard, **args, **more}))
     made = run.shards("steps:fill_shard", "path", works, ("construct", "library"))
     drafts = [output for done in made for output in done.of("drafts")]
     return drafts, [output for done in made for output in done.of("heldout")]
+
+
+def parts_of(shards: Sequence[Output]) -> list[tuple[int, int, int]]:
+    """Which stretch of a task's records each shard is: (start, end, of)."""
+    ends = list(accumulate(output.rows for output in shards))
+    return [(end - output.rows, end, ends[-1]) for output, end in zip(shards, ends, strict=True)]
+
+
+def pool(run: Run, name: str, records: Sequence[Output], line: steps.Line) -> list[Output]:
+    """The records of a task that its prompts' demos are chosen from; none is held out."""
+    key = run.key("pool", name, records, line, registry.room_version("construct"))
+
+    def work() -> steps.Result:
+        from zhiling.construct import demos
+
+        ours = (record for record in read(run.folder, records) if not line.beyond(record))
+        return [write(run.folder, f"pool/{name}-{key[:12]}.parquet", "pool", demos.pool(ours, run.recipe.seed))], {}
+
+    return run.once(key, f"pool/{name}", name, work).of("pool")
 
 
 def propose(run: Run, label: str, step: Step, name: str) -> Done:

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -93,12 +93,22 @@ def fill_shard(
     per_record: int,
     line: Line,
     heldout: bool,
+    pool: Sequence[Output] = (),
+    part: tuple[int, int, int] = (0, 1, 1),
 ) -> Result:
-    """One shard of records filled into a step's templates: the held-out side of the line, or the other."""
+    """One shard of records filled into a step's templates: the held-out side of the line, or the other.
+
+    `pool` holds the records that demos are chosen from, `part` says which stretch of the task's records the shard is.
+    """
+    from zhiling.construct.demos import Demos
     from zhiling.construct.fill import fill
 
+    demos = Demos(list(read(Path(root), pool)), task, seed, Use()) if pool else None
+
     wanted = (record for record in read(Path(root), [records]) if line.beyond(record) == heldout)
-    made = fill(wanted, list(read(Path(root), templates)), task=task, seed=seed, per_record=per_record)
+    how: dict[str, Any] = {"task": task, "seed": seed, "per_record": per_record, "demos": demos, "part": part}
+    wordings = list(read(Path(root), templates))
+    made = fill(wanted, [replace(one, cap=None) for one in wordings] if heldout else wordings, **how)
     return split(root, path, made, "heldout" if heldout else "drafts")
 
 
