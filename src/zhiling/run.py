@@ -247,7 +247,7 @@ class Run:
         """Everything that a plug-in may ask for; the model only comes into being when one does."""
         given = {"tasks": self.tasks, "seed": self.recipe.seed, "embedder": Use(), "here": self.recipe.here, **more}
         given["scorers"] = steps.Scorers({item.kind: item for item in self.recipe.score}, self.hand)
-        return _Hand(given, lambda: self.model(step.model or next(iter(self.recipe.models))))
+        return steps.Hand(given, lambda: self.model(step.model or next(iter(self.recipe.models))))
 
     def identity(self, step: Step) -> str:
         """Which model a step asks: part of its key, so that another model means other work."""
@@ -284,20 +284,6 @@ class Run:
             yield
         finally:
             self._asking.end()
-
-
-class _Hand(dict[str, Any]):
-    """A mapping whose "model" is made when it is first asked for: most steps never do."""
-
-    def __init__(self, given: Mapping[str, Any], model: Callable[[], Any]) -> None:
-        super().__init__(given)
-        self._model = model
-
-    def __missing__(self, key: str) -> Any:
-        if key != "model":
-            raise KeyError(key)
-        self["model"] = self._model()
-        return self["model"]
 
 
 def digest(path: Path) -> str:

@@ -272,10 +272,11 @@ def _rejects(run: Run) -> Iterator[Reject]:
 
 def check(run: Run) -> None:
     """What can be known to be wrong before work starts: a key that is missing, a model file that is broken, a setting of tuning."""
-    for room in ("construct", "score"):
-        for step in getattr(run.recipe, room) if run.reaches(room) else ():
-            if step.model:
-                run.model(step.model)
+    reached = [step for room in ("construct", "score") if run.reaches(room) for step in getattr(run.recipe, room)]
+    for step in reached:
+        if step.model:
+            run.model(step.model)
+    steps.able(run.recipe, reached, run.model)
     if run.recipe.tune is not None and run.reaches("tune"):
         from zhiling import prove
 

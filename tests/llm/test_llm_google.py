@@ -346,7 +346,7 @@ def test_a_run_through_every_passing_fault_and_its_rerun(tmp_path: Path) -> None
         assert [r.text for r in again if isinstance(r, Reply)] == [r.text for r in first if isinstance(r, Reply)]
         assert sum(server.tries.values()) == asked and model.spent.cached == 100 and model.spent.calls == 0
     lines = [json.loads(line) for line in (tmp_path / "t").read_text().splitlines()]
-    assert lines[0]["gen_ai.provider.name"] == "gemini" and lines[0]["gen_ai.request.model"] == "m"
+    assert lines[0]["gen_ai.provider.name"] == "gcp.gemini" and lines[0]["gen_ai.request.model"] == "m"
 
 
 def test_an_expired_key_stops_the_run_and_the_rerun_finishes_it(

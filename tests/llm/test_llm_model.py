@@ -392,7 +392,8 @@ def test_the_trace_has_a_line_per_call_in_the_conventions_names(
         and good["gen_ai.request.seed"] == 4
     )
     assert (
-        "gen_ai.input.messages" not in good and events[3]["gen_ai.input.messages"][0]["content"] == "question True 你好"
+        "gen_ai.input.messages" not in good
+        and events[3]["gen_ai.input.messages"][0]["parts"][0]["content"] == "question True 你好"
     )
     assert "verysecret" not in raw
     assert not any(b"verysecret" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())

@@ -58,7 +58,12 @@ def calls(settings: Mapping[str, Any], task: Task) -> int:
     return int(settings["candidates"]) * len(settings["langs"] or task.langs)
 
 
-@constructor("generate", calls=calls)
+def judges(settings: Mapping[str, Any]) -> list[str]:
+    """The scorers that `generate` judges candidates with: what they need of their models can be checked before any is asked."""
+    return list(settings["weights"])
+
+
+@constructor("generate", calls=calls, uses=judges)
 async def generate(
     *,
     task: Task,

@@ -9,12 +9,20 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from zhiling.errors import ProviderError, boundary
 from zhiling.llm.base import label
 from zhiling.types import Reply, Request
 
 LINES, SECONDS = 64, 0.2
+SELLERS = {
+    "api.deepseek.com": "deepseek", "api.x.ai": "x_ai", "api.groq.com": "groq", "api.mistral.ai": "mistral_ai",
+    "api.perplexity.ai": "perplexity", "api.anthropic.com": "anthropic", "api.cohere.com": "cohere",
+}  # fmt: skip
+"""The conventions' names of those who speak OpenAI's protocol, by host; any other is told by `server.address`."""
+FINISH = {"filter": "content_filter"}
+"""Our finish reasons that the conventions name otherwise."""
 
 
 class Trace:
@@ -26,7 +34,7 @@ class Trace:
 
     def __init__(self, path: Path, provider: str, model: str, content: bool = False) -> None:
         self.path, self.content = path, content
-        self._fixed = json.dumps({"gen_ai.provider.name": provider, "gen_ai.request.model": label(model)})[:-1] + ", "
+        self._fixed = json.dumps({"gen_ai.request.model": label(model), **_served_by(provider, model)})[:-1] + ", "
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lines: list[str] = []
@@ -41,16 +49,16 @@ class Trace:
     ) -> None:
         """Note one attempt: its parameters, and its reply or the kind of its error."""
         kind = "chat" if request.prompt is None else "text_completion"
-        if request.continuation is not None:
+        if request.continuation is not None:  # the conventions have no name for it
             kind = "score"
         line = (
             f'{self._fixed}"time": {time.time():.3f}, "zhiling.key": "{key}", "gen_ai.operation.name": "{kind}", '
             f'"gen_ai.request.max_tokens": {request.max_tokens}, "gen_ai.request.temperature": {request.temperature}, '
-            f'"zhiling.attempt": {attempt}, "duration_s": {seconds:.4f}'
+            f'"zhiling.attempt": {attempt}, "zhiling.input_bytes": {size(request)}, "duration_s": {seconds:.4f}'
         )
         if reply is not None:
             line += (
-                f', "gen_ai.response.finish_reasons": ["{reply.finish}"], "gen_ai.usage.input_tokens": {_number(reply.usage.prompt)}, '
+                f', "gen_ai.response.finish_reasons": ["{FINISH.get(reply.finish, reply.finish)}"], "gen_ai.usage.input_tokens": {_number(reply.usage.prompt)}, '
                 f'"gen_ai.usage.output_tokens": {_number(reply.usage.completion)}, "zhiling.usd": {_number(reply.usd)}'
             )
         rest = self._rest(request, reply, error)
@@ -76,13 +84,20 @@ class Trace:
         rest: dict[str, Any] = {}
         if request.seed is not None:
             rest["gen_ai.request.seed"] = request.seed
+        if request.top_p != 1.0:
+            rest["gen_ai.request.top_p"] = request.top_p
+        if request.stop:
+            rest["gen_ai.request.stop_sequences"] = list(request.stop)
+        if request.schema is not None:
+            rest["gen_ai.output.type"] = "json"
         if error is not None:
             rest["error.type"], rest["error.message"] = error.kind, error.what
         if self.content:
             turns = request.messages or (("user", request.prompt or ""),)
-            rest["gen_ai.input.messages"] = [{"role": role, "content": text} for role, text in turns]
+            rest["gen_ai.input.messages"] = [_message(role, text) for role, text in turns]
             if reply is not None:
-                rest["gen_ai.output.messages"] = [{"role": "assistant", "content": reply.text}]
+                finish = FINISH.get(reply.finish, reply.finish)
+                rest["gen_ai.output.messages"] = [{**_message("assistant", reply.text), "finish_reason": finish}]
         return rest
 
     def close(self) -> None:
@@ -92,6 +107,33 @@ class Trace:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def size(request: Request) -> int:
+    """The UTF-8 bytes of a request's texts: with the tokens that the endpoint counts, what plans learn from."""
+    texts = [request.prompt] if request.prompt is not None else [content for _, content in request.messages]
+    return sum(len(text.encode("utf-8", "replace")) for text in [*texts, request.continuation or ""])
+
+
+def _message(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "parts": [{"type": "text", "content": text}]}
+
+
+def _served_by(provider: str, identity: str) -> dict[str, Any]:
+    """Who answers, as the conventions name them, and at which address where the identity holds one."""
+    _, at, rest = identity.partition("@http")
+    address = urlsplit("http" + rest.split("#", 1)[0]) if at else None
+    host = (address.hostname or "") if address else ""
+    name = provider
+    if provider == "openai":
+        name = "azure.ai.openai" if host.endswith(".openai.azure.com") else SELLERS.get(host, "openai")
+    elif provider == "gemini":
+        name = "gcp.vertex_ai" if "aiplatform" in host else "gcp.gemini"
+    found: dict[str, Any] = {"gen_ai.provider.name": name}
+    if address is not None and host:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        found |= {"server.address": host, "server.port": port}
+    return found
 
 
 def _number(value: float | None) -> str:

@@ -18,7 +18,9 @@ FLOOR = 12.0  # nats per token: about one in 160,000, what drawing tokens blindl
 BATCH = 512  # texts under way at once
 
 
-@scorer("clarity", low=0, high=1, better="high", langs=("en",), paper="Jelinek et al. 1977 (perplexity)")
+@scorer(
+    "clarity", low=0, high=1, better="high", langs=("en",), needs=("score",), paper="Jelinek et al. 1977 (perplexity)"
+)
 async def clarity(
     examples: Sequence[Example], *, model: Model, langs: tuple[str, ...] = ("latin",)
 ) -> AsyncIterator[Score]:
