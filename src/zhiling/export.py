@@ -38,7 +38,7 @@ def export(folder: Path, out: Path, form: str = "messages") -> int:
     def kept() -> Iterator[Sample]:
         for row in read(folder, files):
             sample = sample_of(row, form)
-            said = next((preferred[parent] for parent in row.parents if parent in preferred), None)
+            said = next((preferred[parent] for parent in row.parents[1:2] if parent in preferred), None)
             yield replace(sample, **said) if said else sample
 
     ordered: Iterable[Sample] = kept()

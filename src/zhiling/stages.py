@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Any
 
 from zhiling import ledger, registry, steps
@@ -84,19 +84,13 @@ def construct(run: Run, records: Mapping[str, Sequence[Output]]) -> tuple[list[O
                 }  # fmt: skip
                 if step.settings.get("demos"):
                     args["pool"] = pool(run, name, records[name], lines[name])
-                parts = parts_of(records[name]) if step.settings.get("cap") and not heldout else []
-                for i, shard in enumerate(records[name]):
-                    more = {"part": parts[i]} if parts else {}
-                    works.append(Work(stage, f"{i:05d}", {"records": shard, **args, **more}))
+                # a cap counts over all of a task's records, so that one worker must see them all
+                capped = step.settings.get("cap") and not heldout
+                shards = [list(records[name])] if capped else [[shard] for shard in records[name]]
+                works += [Work(stage, f"{i:05d}", {"records": shard, **args}) for i, shard in enumerate(shards)]
     made = run.shards("steps:fill_shard", "path", works, ("construct", "library"))
     drafts = [output for done in made for output in done.of("drafts")]
     return drafts, [output for done in made for output in done.of("heldout")]
-
-
-def parts_of(shards: Sequence[Output]) -> list[tuple[int, int, int]]:
-    """Which stretch of a task's records each shard is: (start, end, of)."""
-    ends = list(accumulate(output.rows for output in shards))
-    return [(end - output.rows, end, ends[-1]) for output, end in zip(shards, ends, strict=True)]
 
 
 def pool(run: Run, name: str, records: Sequence[Output], line: steps.Line) -> list[Output]:

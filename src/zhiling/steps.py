@@ -86,7 +86,7 @@ class Line:
 def fill_shard(
     root: str,
     path: str,
-    records: Output,
+    records: Sequence[Output],
     templates: Sequence[Output],
     task: Task,
     seed: int,
@@ -94,19 +94,18 @@ def fill_shard(
     line: Line,
     heldout: bool,
     pool: Sequence[Output] = (),
-    part: tuple[int, int, int] = (0, 1, 1),
 ) -> Result:
-    """One shard of records filled into a step's templates: the held-out side of the line, or the other.
+    """Shards of records filled into a step's templates: the held-out side of the line, or the other.
 
-    `pool` holds the records that demos are chosen from, `part` says which stretch of the task's records the shard is.
+    `pool` holds the records that demos are chosen from.
     """
     from zhiling.construct.demos import Demos
     from zhiling.construct.fill import fill
 
     demos = Demos(list(read(Path(root), pool)), task, seed, Use()) if pool else None
 
-    wanted = (record for record in read(Path(root), [records]) if line.beyond(record) == heldout)
-    how: dict[str, Any] = {"task": task, "seed": seed, "per_record": per_record, "demos": demos, "part": part}
+    wanted = (record for record in read(Path(root), records) if line.beyond(record) == heldout)
+    how: dict[str, Any] = {"task": task, "seed": seed, "per_record": per_record, "demos": demos}
     wordings = list(read(Path(root), templates))
     made = fill(wanted, [replace(one, cap=None) for one in wordings] if heldout else wordings, **how)
     return split(root, path, made, "heldout" if heldout else "drafts")

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import nsmallest
 from itertools import islice
 from math import gcd, log
 from random import Random
-from typing import Literal, TypeAlias
 
 from zhiling import text
 from zhiling.construct.bind import default_slots
 from zhiling.construct.demos import Demos, example_block
 from zhiling.construct.sandbox import compiled
 from zhiling.errors import RecipeError, say
-from zhiling.types import Demo, Example, Record, Reject, Task, Template, Turn, row_seed
+from zhiling.types import Demo, Example, Record, Reject, Task, Template, Turn, content_id, row_seed
 
-Part: TypeAlias = tuple[int, int, int]
-"""(start, end, of): which stretch of all the records."""
 BLOCK = 64  # records that are looked up together
+SPARE = 4  # records drawn for each row that caps allow: some fail, some speak another language
 
 __all__ = ["default_slots", "fill"]
 
@@ -46,7 +45,7 @@ class _Ready:
         "turns",
     )
 
-    def __init__(self, template: Template, part: Part) -> None:
+    def __init__(self, template: Template) -> None:
         asking = [compiled(said) for said in (template.instruction, template.input, template.system)]
         output = compiled(template.output)
         said = [(role, compiled(turn) if role != "field" else None, turn) for role, turn in template.turns]
@@ -60,8 +59,7 @@ class _Ready:
         self.task_named = bool(names & {"task", "demos"})
         self.answer = output.names - {"task"}
         self.asked = frozenset[str]().union(*(one.names for one in asking)) - {"task", "demos"}
-        start, end, total = part
-        self.left = None if template.cap is None else template.cap * end // total - template.cap * start // total
+        self.left = template.cap
 
 
 def fill(
@@ -74,22 +72,25 @@ def fill(
     match_lang: bool = True,
     max_chars: int = 20_000,
     demos: Demos | None = None,
-    part: Part = (0, 1, 1),
 ) -> Iterator[Example | Reject]:
     """Each record through `per_record` of the templates: streaming, deterministic, whatever order records come in.
 
     Which templates a record gets depends on the seed and the record alone, every template being as likely as its weight says and
     none taken twice. With `match_lang` a record gets templates of its own language (`record.lang`, or told from its inputs by
     script) where there are any. A record with a missing, empty or over-long (`max_chars`) field that the template needs becomes a
-    Reject. `demos` serves the templates that ask for worked examples. A template with a cap makes no more rows than that; a record
-    that finds it full gets the next one, and a Reject where all are full. `part` (start, end, of) says which of all the records
-    these are, so that several calls share a cap.
+    Reject. `demos` serves the templates that ask for worked examples.
+
+    A template with a cap makes no more rows than that, from records drawn evenly over all; a record that finds it full gets the
+    next one, and those for which none is left are told in one Reject at the end.
 
     Raises RecipeError when a template's text is not valid.
     """
-    ready = [_Ready(one, part) for one in sorted(templates, key=lambda one: one.id) if one.weight > 0]
+    ready = [_Ready(one) for one in sorted(templates, key=lambda one: one.id) if one.weight > 0]
     similar = any(one.template.demos and one.template.choose == "similar" for one in ready)
     pools: dict[str, list[_Ready]] = {}
+    over = _Over()
+    if any(one.left is not None for one in ready):
+        records = over.even(records, ready, seed)
     for record in _looked_up(records, demos) if demos and similar else records:
         lang = _lang(record, task) if match_lang else ""
         if lang not in pools:
@@ -101,14 +102,35 @@ def fill(
             if one.left is not None and isinstance(made, Example):
                 one.left -= 1
             yield made
-        if full and ready:
-            yield _failed(
-                pools[lang][0],
-                record,
-                task.name,
-                say("every template has reached its cap", "所有模板都已达到上限"),
-                state="dropped",
-            )
+        over.count += full
+    if over.count and ready:
+        why = say(
+            f"{over.count} records more than the templates' caps allow", f"有 {over.count} 条数据超出模板的上限（cap）"
+        )
+        yield Reject(task.name, ready[0].template.maker.partition(":")[0], "dropped", why)
+
+
+class _Over:
+    """How many records the caps leave without a template."""
+
+    count = 0
+
+    def even(self, records: Iterable[Record], ready: Sequence[_Ready], seed: int) -> Iterable[Record]:
+        """As many records as the caps could need, and more, drawn evenly; all where some template has no cap."""
+        caps = [one.left for one in ready if one.left is not None]
+        if len(caps) < len(ready):
+            return records
+        seen = 0
+
+        def counted() -> Iterator[Record]:
+            nonlocal seen
+            for record in records:
+                seen += 1
+                yield record
+
+        drawn = nsmallest(SPARE * sum(caps), counted(), key=lambda record: content_id("cap", seed, record.id))
+        self.count = seen - len(drawn)
+        return drawn
 
 
 def _looked_up(records: Iterable[Record], demos: Demos) -> Iterator[Record]:
@@ -257,9 +279,7 @@ def _lacking(name: str, value: str | None) -> str:
     return say(f"the field '{name}' is empty", f"字段“{name}”为空")
 
 
-def _failed(
-    one: _Ready, record: Record, task: str, why: str, value: str = "", state: Literal["failed", "dropped"] = "failed"
-) -> Reject:
+def _failed(one: _Ready, record: Record, task: str, why: str, value: str = "") -> Reject:
     where = f"{record.file}:{record.line}" if record.file else ""
     said = value or next(iter(record.fields.values()), "")
-    return Reject(task, one.template.maker, state, why, where=where, text=said, parents=(one.template.id, record.id))
+    return Reject(task, one.template.maker, "failed", why, where=where, text=said, parents=(one.template.id, record.id))
