@@ -90,9 +90,9 @@ def worded(definition: Definition, task: Task, words: Mapping[str, str | Mapping
         label: dict.fromkeys(task.langs, said) if isinstance(said, str) else dict(said) for label, said in words.items()
     }
     known = definition.labels or {}
-    return replace(
-        definition, labels={**known, **{label: {**known.get(label, {}), **said} for label, said in given.items()}}
-    )
+    mine = {label: {**known.get(label, {}), **said} for label, said in given.items()}
+    others = {label: said for label, said in known.items() if label not in mine}
+    return replace(definition, labels={**mine, **others})  # a label is found by the first that has it as key or word
 
 
 def default_slots(task: Task, lang: str) -> tuple[str, str]:
