@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -52,6 +53,18 @@ def find_key(env: str, where: str, needed: bool) -> Key | None:
                 kind="auth",
             )
         return Key(value)
+    if env and not re.fullmatch(
+        "[A-Z_][A-Z0-9_]*", env
+    ):  # perhaps the key itself: it must not be repeated, nor end up in a run's folder
+        raise ProviderError(
+            say("key_env is not the name of an environment variable that is set", "key_env 不是已设置的环境变量名"),
+            where=where,
+            mend=say(
+                "it takes the name of an environment variable, such as MY_KEY, and never the key itself",
+                "应填环境变量的名称（如 MY_KEY），而不是密钥本身",
+            ),
+            kind="auth",
+        )
     if env and needed:
         raise ProviderError(
             say(f"no key: the environment variable {env} is empty", f"没有密钥：环境变量 {env} 为空"),
