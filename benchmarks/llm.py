@@ -1,6 +1,6 @@
 """Model calls: how close zhiling comes to a bare client, what 429s cost it, what memory a million prompts take, what batching gains.
 
-    python benchmarks/llm.py [--quick] [--data DIR] [--json FILE] [--only wire,429,million,local]
+    python benchmarks/llm.py [--quick] [--data DIR] [--json FILE] [--only wire,429,million,local,estimate]
 
 Every client runs in a process of its own against a server in another; times are those of the client's process.
 * `wall_ratio_aiohttp`, `cpu_ratio_aiohttp`: 5,000 calls, 64 at once, 50 ms each: zhiling with cache and trace on disk, over a plain
@@ -8,12 +8,17 @@ Every client runs in a process of its own against a server in another; times are
 * `ratio_429`: 1,000 such calls of which a random tenth is refused with 429 (no Retry-After), over the same without.
 * `rss_mb_million`: peak memory of a run over a million prompts from a generator, server at 0 ms (--quick: 50,000).
 * `local_parallel_speedup`: tokens per second of the embedded GGUF at 16 sequences over one.
+* `estimate_error`: how far the plan's cost is from the bill, as a share of the bill: recipes over real tasks (instruction induction)
+  that let a model propose instructions and judge rows. The worst of two: the embedded GGUF in this process, which a plan may try, and the
+  same model behind llama.cpp's HTTP server, of which the plan knows what the trace of a run on other tasks says. `estimate_error_cold`:
+  that server when nothing was ever asked of it. Prices are made up, tokens are the model's own.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import json
 import os
 import platform
@@ -267,15 +272,123 @@ async def _local(parallel: int, count: int) -> dict[str, Any]:
     }
 
 
+# ---------------------------------------------------------------- the plan against the bill
+
+PRICE = {"prompt": 0.15, "completion": 0.6}
+LLAMA = """
+import sys, threading, xllamacpp
+from zhiling.llm import embedded
+from zhiling.llm.machine import quiet_cores
+params = xllamacpp.CommonParams()
+params.model.path = str(embedded.gguf_path())
+params.n_parallel, params.n_ctx = 4, 4 * 2048
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = quiet_cores()
+params.verbosity, params.warmup, params.ui = -1, False, False
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+threading.Event().wait()
+"""
+
+
+def estimates(quick: bool, data: Path) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    from zhiling import registry
+
+    registry.scorer("bench_judge", low=0, high=1, better="high")(_judge)
+    with gzip.open(data / "06_instruction_induction" / "tasks.jsonl.gz", "rt", encoding="utf-8") as lines:
+        tasks = [json.loads(line) for line in lines]
+    half = 2 if quick else len(tasks) // 2
+    first, second = tasks[:half], tasks[-half:]
+    with tempfile.TemporaryDirectory() as folder, _llama() as url:
+        top, remote = Path(folder), {"provider": "openai", "model": "smollm2", "base_url": url, "lanes": 4}
+        rows = [
+            _compared("gguf in this process, nothing known", top / "local" / "a", first, {"provider": "gguf"}),
+            _compared("llama.cpp's server, nothing known", top / "remote" / "a", first, remote),
+            _compared("llama.cpp's server, after a run on other tasks", top / "remote" / "b", second, remote),
+        ]
+    local, cold, known = (row["error"] for row in rows)
+    return {"estimate_error": max(local, known), "estimate_error_cold": cold}, rows
+
+
+async def _judge(examples: Any, *, model: Any) -> Any:
+    """A question in words about each row, as a judge would put it."""
+    from zhiling.types import Reply, Request, Score
+
+    text = "Is this answer right? Say why in one sentence.\nQuestion: {}\nAnswer: {}"
+    asked = [Request(messages=(("user", text.format(row.prompt, row.output)),), max_tokens=48) for row in examples]
+    for row, reply in zip(examples, await model.ask_all(asked), strict=True):
+        yield Score(row.id, "bench_judge", None if isinstance(reply, Reply) else 0.0, "")
+
+
+def _compared(what: str, out: Path, tasks: list[dict[str, Any]], model: dict[str, Any]) -> dict[str, Any]:
+    """Plan a run, do it, and compare what was foreseen with what was counted."""
+    from zhiling.plan import estimate
+    from zhiling.recipe import build
+    from zhiling.run import Run
+
+    here = out.parent / f"{out.name}-recipe"
+    here.mkdir(parents=True)
+    named: dict[str, Any] = {}
+    for task in tasks:
+        rows = [{"input": row["input"], "output": row["output"]} for row in task["induce"][:12]]
+        (here / f"{task['task']}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        named[task["task"]] = {
+            "description": task["annotations"]["annotations"][0],
+            "demos": rows[:2],
+            "data": f"{task['task']}.jsonl",
+        }
+    generate = {"candidates": 9, "keep": 1, "weights": {"relevance": 1.0}, "floor": 0.0}
+    recipe = build(
+        {
+            "tasks": named,
+            "models": {"m": {**model, "price": PRICE}},
+            "construct": [{"generate": generate}],
+            "score": ["bench_judge"],
+        },
+        here,
+    )
+    planned = estimate(recipe, out)[-1]
+    with Run(recipe, out, workers=1, until="score") as run:
+        spent = run.execute().spent["m"]
+    tokens = spent["prompt_tokens"] + spent["completion_tokens"]
+    figures = {
+        "planned_calls": planned["calls"],
+        "calls": spent["calls"],
+        "planned_tokens": planned["tokens"],
+        "tokens": tokens,
+    }
+    money = {"planned_usd": round(planned["usd"], 6), "usd": round(spent["usd"], 6)}
+    parts = {key: (planned[key], spent[key]) for key in ("prompt_tokens", "completion_tokens")}
+    return {
+        "what": what,
+        **figures,
+        **parts,
+        **money,
+        "error": round(abs(planned["usd"] - spent["usd"]) / spent["usd"], 3),
+    }
+
+
+@contextmanager
+def _llama() -> Iterator[str]:
+    with subprocess.Popen([sys.executable, "-c", LLAMA], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip() + "/v1"
+        finally:
+            process.kill()
+
+
 PARTS = {"wire": wire, "429": refusals, "million": million, "local": local}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="accepted as by every benchmark; none is needed here")
+    shared = Path(__file__).resolve().parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=shared, help="shared data; only the part `estimate` needs it")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="a small size")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts to run: " + ", ".join(PARTS))
+    parser.add_argument(
+        "--only", default=",".join([*PARTS, "estimate"]), help="parts to run: " + ", ".join([*PARTS, "estimate"])
+    )
     for hidden in ("--serve", "--client", "--url", "--calls", "--delay-ms", "--refuse"):
         parser.add_argument(hidden, help=argparse.SUPPRESS, **({"action": "store_true"} if hidden == "--serve" else {}))
     options = parser.parse_args()
@@ -288,7 +401,7 @@ def main() -> None:
     figures: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     for name in options.only.split(","):
-        found, part = PARTS[name](options.quick)
+        found, part = estimates(options.quick, options.data) if name == "estimate" else PARTS[name](options.quick)
         figures |= {key: round(value, 3) for key, value in found.items()}
         rows += part
         for row in part:

@@ -33,7 +33,7 @@ PREFILL, TRAIN = 400.0, 180.0
 """Tokens per second of the embedded 135M model on two quiet cores: read at once, and trained with LoRA."""
 SAMPLE = 24
 """Rows per task that a scorer is shown."""
-TRIED, LONGEST_TRY = 6, 256
+TRIED, LONGEST_TRY = 12, 256
 """How many requests a local model is asked to see how long its replies are, and the longest replies that are waited for."""
 TRACES = 20
 """Runs beside this one whose traces are looked at, newest first."""
@@ -188,7 +188,7 @@ class _Planner:
         model, held = self.model(name), self._held(requests)
         left = {key: request for key, request in requests.items() if key not in held}
         seen = self._learnt(name, left)
-        prompt = scale * seen.prompt(left.values())
+        prompt = scale * sum(map(seen.prompt, left.values()))
         completion = scale * sum(map(seen.completion, left.values()))
         usd = None if model.price is None else model.price.usd(Usage(round(prompt), round(completion)))
         speed = self._speed(model) if left else None
@@ -219,7 +219,7 @@ class _Planner:
             newest = sorted(traces, key=lambda path: (-path.stat().st_mtime, path))[:TRACES]
             self._seen[name] = guess.learn(newest, model.label)
         seen = self._seen[name]
-        new = {key: request for key, request in requests.items() if request.max_tokens not in seen.outputs}
+        new = {key: request for key, request in requests.items() if request.max_tokens not in seen.sorts}
         if model.provider.name in MEASURED and new:
             steps.wait(_try(model, new, seen))
         return seen

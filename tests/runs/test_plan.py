@@ -173,9 +173,9 @@ def test_a_trace_teaches_and_a_torn_one_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text(text + '\n{"gen_ai.req', encoding="utf-8")
     seen = guess.learn([tmp_path / "events.jsonl"], "m")
     request = Request(messages=(("user", "x" * 100),), max_tokens=64)
-    assert seen.completion(request) == 9.0 and seen.outputs == {64: (3, 27)}
-    assert seen.prompt([request, request]) == pytest.approx(2 * 100 * 0.3)
+    assert seen.completion(request) == 9.0 and seen.sorts == {64: guess.Sort(3000, 900, 3, 27)}
+    longer = Request(messages=request.messages, max_tokens=65)  # of another sort: only how prompts are counted is known
+    assert seen.prompt(request) == seen.prompt(longer) == pytest.approx(100 * 0.3)
+    assert seen.completion(longer) == guess.completion(longer)
     nothing = guess.learn([tmp_path / "events.jsonl"], "unheard of")
-    assert nothing.completion(request) == guess.completion(request) and nothing.prompt([request]) == guess.prompt(
-        request
-    )
+    assert nothing.completion(request) == guess.completion(request) and nothing.prompt(request) == guess.prompt(request)

@@ -56,35 +56,48 @@ def completion(request: Request) -> float:
 
 
 @dataclass(slots=True)
+class Sort:
+    """Calls with one `max_tokens`, which mostly are one step's: how many, their prompts' bytes and tokens, how many replies, their tokens."""
+
+    bytes: int = 0
+    prompt: int = 0
+    replies: int = 0
+    completion: int = 0
+
+
+@dataclass(slots=True)
 class Seen:
-    """What earlier calls of a model taught: mean completion tokens by `max_tokens`, and tokens per byte of the prompts.
+    """What earlier calls of a model taught, by `max_tokens`: tokens per byte of a prompt, and the mean length of a reply.
 
     Bytes, since those of a token are nearly as many in Chinese (about 5) as in English (about 4.6).
     """
 
     keys: set[str] = field(default_factory=set)
-    outputs: dict[int, tuple[int, int]] = field(default_factory=dict)
-    bytes: int = 0
-    tokens: int = 0
+    sorts: dict[int, Sort] = field(default_factory=dict)
 
     def add(self, key: str, most: int, size: int | None, prompt: int | None, completion: int | None) -> None:
         """Learn from one answered call."""
         self.keys.add(key)
+        sort = self.sorts.setdefault(most, Sort())
         if size is not None and prompt is not None:
-            self.bytes, self.tokens = self.bytes + size, self.tokens + prompt
-        count, total = self.outputs.get(most, (0, 0))
-        self.outputs[most] = (count, total) if completion is None else (count + 1, total + completion)
+            sort.bytes, sort.prompt = sort.bytes + size, sort.prompt + prompt
+        if completion is not None:
+            sort.replies, sort.completion = sort.replies + 1, sort.completion + completion
 
-    def prompt(self, requests: Iterable[Request]) -> float:
-        """The expected prompt tokens of some requests together."""
-        if self.bytes >= ENOUGH:
-            return sum(map(size, requests)) * self.tokens / self.bytes
-        return sum(map(prompt, requests))
+    def prompt(self, request: Request) -> float:
+        """The expected prompt tokens of a request: as calls of its sort, or else all calls, were counted, or else the guess."""
+        own = self.sorts.get(request.max_tokens, Sort())
+        for sorts in ([own], self.sorts.values()):
+            if (known := sum(sort.bytes for sort in sorts)) >= ENOUGH:
+                return size(request) * sum(sort.prompt for sort in sorts) / known
+        return prompt(request)
 
     def completion(self, request: Request) -> float:
-        """The mean of earlier replies with the same `max_tokens`, else the guess."""
-        count, total = self.outputs.get(request.max_tokens, (0, 0))
-        return total / count if count >= 3 and request.continuation is None else completion(request)
+        """The expected completion tokens of a request: the mean of at least three earlier replies of its sort, or else the guess."""
+        own = self.sorts.get(request.max_tokens, Sort())
+        return (
+            own.completion / own.replies if own.replies >= 3 and request.continuation is None else completion(request)
+        )
 
 
 def learn(traces: Iterable[Path], label: str) -> Seen:
