@@ -41,6 +41,22 @@ REFUSED = [
     "{{ " + "(" * 400 + "1" + ")" * 400 + " }}",
     "{{ text",
     "{% if text %}",
+    "{{ " + "9" * 5000 + " }}",
+    "{% for x in text %}" * 25 + "{% endfor %}" * 25,
+    "{% if text %}" * 200 + "{% endif %}" * 200,
+    "{{ text" + "|trim" * 5000 + " }}",
+    "{{ text.format_map({}) }}",
+    "{{ text.zfill(1000000000) }}",
+    "{{ text.center(1000000000) }}",
+    "{{ [text]|map(attribute='__class__')|list }}",
+    "{{ {'a': 1}|xmlattr }}",
+    "{{ text|pprint }}",
+    "{{ 1 << 99999 }}",
+    "{{ 1 // 0 }}",
+    "{% from 'x' import y %}",
+    "{% trans %}{{ text }}{% endtrans %}",
+    "{% do text.strip() %}",
+    "{{ super() }}",
     "x" * 100_001,
 ]
 
@@ -58,6 +74,19 @@ RUNAWAY = [
     "{% set x = [1] %}" + "{% set x = x + x %}" * 60 + "{{ x|length }}",
     "{% set n = 9 %}" + "{% set n = n * n %}" * 40 + "{{ n }}",
     "{% for i in range(90000) %}{% if text in text ~ text %}{{ text[1:] }}{% endif %}{% endfor %}",
+    "{% for i in range(60000) %}{% if 'zz' in huge %}{% endif %}{% endfor %}",
+    "{% for i in range(60000) %}{% if huge == huge %}{% endif %}{% endfor %}",
+    "{% for i in range(60000) %}{% set x = huge[1:] %}{% endfor %}",
+    "{% for i in range(60000) %}{% set x = huge.count('a') %}{% endfor %}",
+    "{% for i in range(60000) %}{% set x = long.strip(long ~ 'b') %}{% endfor %}",
+    "{{ huge | default('') }}{% if huge %}{{ huge ~ huge }}{% endif %}",
+    "{{ text | trim(long) }}",
+    "{% set x = text %}" + "{% set x = [x, x] %}" * 40 + "{{ x }}",
+    "{% set x = text %}" + "{% set x = {'a': x, 'b': x} %}" * 40 + "{{ x | tojson }}",
+    "{% set x = text %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 40 + "{{ x }}",
+    "{% set x = [1] %}{% for i in range(60) %}{{ x.append(x) }}{% endfor %}{{ x }}",
+    "{{ text | replace('', long) }}",
+    "{{ range(90000) | join(long) }}",
     "{{ 'a' * 1000000000 }}",
     "{% set a0 = [text] %}"
     + "".join(f"{{% set a{i} = [{', '.join([f'a{i - 1}'] * 10)}] %}}" for i in range(1, 9))
@@ -83,7 +112,7 @@ def test_what_is_not_on_the_list_is_refused_in_words(text):
 @pytest.mark.parametrize("text", RUNAWAY)
 def test_a_template_cannot_run_away(text):
     with pytest.raises(RecipeError, match="cannot be rendered"):
-        compiled(text).render({"text": "aa" * 50})
+        compiled(text).render({"text": "aa" * 50, "long": "a" * 20_000, "huge": "ab" * 5_000_000})
 
 
 def test_output_is_capped():

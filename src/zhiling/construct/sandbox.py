@@ -37,6 +37,8 @@ MAX_OUTPUT = 1_000_000
 """Longest rendering, in characters."""
 MAX_BUILT = 100_000
 """Longest text that an expression may build, in characters, and longest list."""
+STRIDE = 64
+"""Characters that are read (compared, searched, sliced) at the price of one that is made."""
 MAX_WORK = 500_000
 """What one rendering may spend: a loop step costs the size of its body, a filter or method the length of its text."""
 
@@ -100,7 +102,9 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         assert isinstance(context, _Context)
         holder = getattr(obj, "__self__", "")
-        context.spend(1 + _size(holder))
+        context.spend(1 + _size(holder) + sum(_size(arg) for arg in args))
+        if getattr(obj, "__name__", "").endswith("strip") and args:
+            context.spend(_size(holder) * _size(args[0]) // STRIDE)  # each character is looked up among those to strip
         changed = isinstance(holder, list | dict) and getattr(obj, "__name__", "") in foreign.MUTATING
         if changed:
             context.spend(foreign.weigh([holder, *args], MAX_BUILT))
@@ -126,6 +130,11 @@ def _replaced(text: str, old: str, new: str, count: int = -1) -> str:
     text, old, new = str(text), str(old), str(new)
     _check_size(len(text) + text.count(old) * len(new))
     return text.replace(old, new, count)
+
+
+def _trimmed(value: Any, chars: str | None = None) -> str:
+    _check_size(len(chars or ""), STRIDE)
+    return str(value).strip(chars)
 
 
 def _check_size(size: int, limit: int = MAX_BUILT) -> None:
@@ -159,7 +168,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "string": str,
     "title": lambda value: str(value).title(),
     "tojson": lambda value: json.dumps(value, ensure_ascii=False),
-    "trim": lambda value, chars=None: str(value).strip(chars),
+    "trim": _trimmed,
     "upper": lambda value: str(value).upper(),
     **foreign.FILTERS,
 }
@@ -196,6 +205,12 @@ def _choice(context: _Context, items: Iterable[Any]) -> Any:
 
 
 @pass_context
+def _read(context: _Context, value: Any) -> Any:
+    context.spend(1 + _size(value) // STRIDE)
+    return value
+
+
+@pass_context
 def _weighed(context: _Context, value: Any) -> Any:
     if not isinstance(value, str):
         context.spend(1 + foreign.weigh(value, MAX_BUILT) // 16)
@@ -220,6 +235,7 @@ def _environment() -> _Environment:
     env.filters = {name: _paid(fn) for name, fn in _FILTERS.items()} | {
         "_steps": _steps,
         "_weighed": _weighed,
+        "_read": _read,
         "choice": _choice,
     }
     env.tests = {name: test for name, test in env.tests.items() if name in _TESTS}
@@ -267,7 +283,7 @@ def compiled(text: str) -> Compiled:
         render = plain(tree)
         if render is None:
             _guard(tree)
-            render = _full(_env.from_string(tree), soft - guarded)
+            render = _full(_env.from_string(tree), soft - guarded, names)
         if text.startswith(foreign.TRIM):
             render = _stripped(render)
     except _NotAllowed as error:
@@ -278,8 +294,10 @@ def compiled(text: str) -> Compiled:
             where=_line(text, error.lineno),
             mend=say("fields are written {{ name }}", "字段写作 {{ 字段名 }}"),
         ) from error
-    except RecursionError as error:
+    except (RecursionError, SyntaxError) as error:  # of Jinja's parser; of Python, which compiles what Jinja writes
         raise RecipeError(say("the template is nested too deeply", "模板嵌套过深"), where=cut(text, 40)) from error
+    except ValueError as error:
+        raise RecipeError(say("a number is too large", "数字过大"), where=cut(text, 40)) from error
     return Compiled(text, names, names - soft - guarded, render)
 
 
@@ -361,7 +379,17 @@ def _asked(test: nodes.Node) -> set[str]:
 
 
 def _guard(tree: nodes.Template) -> None:
-    """Make loops, `~`, built lists and captured blocks pay: the loop through a counting iterator, the joined text through `join`."""
+    """Make loops, `~`, built lists, captured blocks, comparisons and slices pay.
+
+    The loop goes through a counting iterator, the joined text through `join`, what is read through a filter that takes its size.
+    """
+    for compared in list(tree.find_all(nodes.Compare)):
+        sides: list[nodes.Compare | nodes.Operand] = [compared, *compared.ops]
+        for side in sides:
+            side.expr = _reading(side.expr)
+    for part in list(tree.find_all(nodes.Getitem)):
+        if isinstance(part.arg, nodes.Slice):
+            part.node = _reading(part.node)
     foreign.weigh_built(tree)
     foreign.pay_for_captured(tree)
     for loop in tree.find_all(nodes.For):
@@ -375,6 +403,12 @@ def _guard(tree: nodes.Template) -> None:
                 value[:] = [_joining(item) if isinstance(item, nodes.Concat) else item for item in value]
 
 
+def _reading(node: nodes.Expr) -> nodes.Expr:
+    return (
+        node if isinstance(node, nodes.Const) else nodes.Filter(node, "_read", [], [], None, None, lineno=node.lineno)
+    )
+
+
 def _joining(node: nodes.Concat) -> nodes.Filter:
     listed = nodes.List(
         [_joining(item) if isinstance(item, nodes.Concat) else item for item in node.nodes], lineno=node.lineno
@@ -382,7 +416,7 @@ def _joining(node: nodes.Concat) -> nodes.Filter:
     return nodes.Filter(listed, "join", [], [], None, None, lineno=node.lineno)
 
 
-def _full(template: Any, soft: frozenset[str]) -> Callable[[Mapping[str, Any]], str]:
+def _full(template: Any, soft: frozenset[str], names: frozenset[str]) -> Callable[[Mapping[str, Any]], str]:
     """The renderer of any other template: Jinja's own code, under the budget."""
     empty = dict.fromkeys(soft, "")
     root, shared = template.root_render_func, template.globals
@@ -391,6 +425,8 @@ def _full(template: Any, soft: frozenset[str]) -> Callable[[Mapping[str, Any]], 
         out: list[str] = []
         size = 0
         try:
+            for name in names:
+                _check_size(_size(values.get(name, "")), MAX_OUTPUT)
             for piece in root(_Context(_env, {**shared, **empty, **values}, None, {})):
                 size += len(piece)
                 _check_size(size, MAX_OUTPUT)
