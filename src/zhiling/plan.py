@@ -325,11 +325,16 @@ def _known(values: Iterator[float | None]) -> float | None:
     return None if None in found else sum(value for value in found if value is not None)
 
 
-COLUMNS = ("step", "rows", "calls", "cached", "prompt_tokens", "completion_tokens", "tokens", "minutes", "usd")
+COLUMNS = (
+    "step", "rows", "calls", "cached", "prompt_tokens", "completion_tokens", "tokens", "minutes", "rows_per_minute", "usd",
+)  # fmt: skip
 
 
 def _row(step: str, **known: Any) -> dict[str, Any]:
-    return {**dict.fromkeys(COLUMNS), "step": step, **known}
+    row = {**dict.fromkeys(COLUMNS), "step": step, **known}
+    if row["rows"] and row["minutes"]:
+        row["rows_per_minute"] = row["rows"] / row["minutes"]
+    return row
 
 
 def _total(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -337,6 +342,6 @@ def _total(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         given = [row[key] for row in rows if row[key] is not None]
         return sum(given) if given else None
 
-    sums = {key: add(key) for key in COLUMNS if key not in ("step", "rows", "usd")}
+    sums = {key: add(key) for key in COLUMNS if key not in ("step", "rows", "rows_per_minute", "usd")}
     unknown = any(row["calls"] and row["usd"] is None for row in rows)
     return _row("total", **sums, usd=None if unknown else add("usd"))

@@ -110,9 +110,11 @@ class Run:
 
     def close(self) -> None:
         """Let go of workers, models and the folder."""
-        self.engine.close()
-        self.rest()
-        self.store.close()
+        try:
+            self.engine.close()
+            self.rest()
+        finally:
+            self.store.close()
 
     def rest(self) -> None:
         """Close the models, whose memory is wanted for tuning, and note the bill of all executions so far. They open again when asked for."""

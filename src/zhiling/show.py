@@ -135,7 +135,7 @@ def bill_lines(spent: Mapping[str, Mapping[str, Any]], kept: int) -> list[str]:
             lines.append(say(told, f"  有 {missing} 次调用没有得到回答；重新运行同一命令只会重问这些"))
     if lines and kept:
         each = per_row([paid["usd"] for paid in spent.values()], kept)
-        price = say("unknown", "未知") if each is None else f"${each:.6f}"
+        price = say("unknown", "未知") if each is None else f"${each:,.4f}" if each >= 0.01 else f"${each:.2g}"
         lines.append(say("price per kept row: ", "每保留一行的价格：") + price)
     return lines
 

@@ -98,7 +98,7 @@ def test_a_run_tells_its_bill_and_the_price_of_a_row(tmp_path: Path) -> None:
         cost = (strong["prompt_tokens"] * 1.0 + strong["completion_tokens"] * 2.0) / 1e6
         assert strong["usd"] == pytest.approx(cost) and cost > 0
         assert told["usd_per_kept"] == pytest.approx(cost / told["kept"])
-        each = f"price per kept row: ${cost / told['kept']:.6f}"
+        each = f"price per kept row: ${cost / told['kept']:.2g}"
         assert each in done.stdout and each in zhiling("show", tmp_path / "out").stdout
         again = go(path, tmp_path / "out")  # nothing is left to ask: the bill stays
         assert json.loads((tmp_path / "out" / "run.json").read_text())["spent"]["strong"] == strong
