@@ -122,6 +122,10 @@ def constructor(name: str, **facts: Any) -> Callable[[F], F]:
 
     `over="task"` (default): fn(*, task, ...) yields Templates and Rejects once per task; the house fills the templates with the
     task's records. `over="records"`: fn(records, *, ...) yields Examples and Rejects for a shard of records. Either may be async.
+
+    Facts of one that asks a model, all optional, checked or counted before anything is asked: `needs`, the capabilities (`llm.base`)
+    without which it cannot work; `uses`, fn(settings) -> names of the scorers it judges with; `calls`, fn(settings, task) -> how many
+    calls it makes.
     """
     return _register("constructor", name, {"over": "task", **facts})
 
@@ -129,7 +133,8 @@ def constructor(name: str, **facts: Any) -> Callable[[F], F]:
 def scorer(name: str, **facts: Any) -> Callable[[F], F]:
     """Register a scorer: fn(examples, *, ...) yields exactly one Score per example, in order; may be async.
 
-    Facts: `low` and `high` (the value's range), `better` ("high", "low" or "none"), `langs`, `paper`.
+    Facts: `low` and `high` (the value's range), `better` ("high", "low" or "none"), `langs`, `paper`; `needs`, what the model that it
+    asks must be able to do (`llm.base.Capability`), which is checked before work starts.
     """
     return _register("scorer", name, facts)
 

@@ -201,6 +201,29 @@ def test_a_budget_that_cannot_be_held_is_one_line(tmp_path: Path, given: dict, s
     assert done.returncode == 2 and said in error_of(done)
 
 
+@pytest.mark.slow
+def test_killed_again_and_again_the_bill_holds_what_was_answered_between_its_bounds(tmp_path: Path) -> None:
+    """Eight calls at once and three kills: each answer is either counted, or was under way and is counted as perhaps billed."""
+    with Loopback(delay_ms=60) as server:
+        path = recipe(tmp_path / "r", server.url, model={"lanes": 8})
+        out, more = tmp_path / "out", ["--until", "construct", "--set", "construct.1.generate.candidates=40"]
+        for blow in (5, 30, 55):
+            command = [*COMMAND, "run", str(path), "-o", str(out), "--workers", "1", *more]
+            with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as run:
+                while sum(server.done.values()) < blow and run.poll() is None:
+                    time.sleep(0.001)
+                run.send_signal(signal.SIGKILL)
+            while server.busy:  # what was under way is answered to nobody
+                time.sleep(0.01)
+            paid, answered = bills(out)["strong"], sum(server.done.values())
+            assert paid["calls"] <= answered <= paid["calls"] + paid["unsure"] and paid["unsure"] <= 24
+        done = go(path, out, *more)
+        assert done.returncode == 0, done.stderr
+        paid, answered = bills(out)["strong"], sum(server.done.values())
+        assert len(server.done) == 80 and paid["calls"] <= answered <= paid["calls"] + paid["unsure"]
+        assert paid["usd"] == pytest.approx(paid["prompt_tokens"] * 1e-6 + paid["completion_tokens"] * 2e-6)
+
+
 def test_spending_is_told_while_it_happens(tmp_path: Path) -> None:
     from zhiling.recipe import load
     from zhiling.run import Run
