@@ -7,7 +7,8 @@ template per record, checks its fields, fills instruction, input and output, mak
 Parquet; `jinja` only renders the same three texts with Jinja templates compiled once, into nothing. Medians of interleaved runs.
 * `ratio_jinja`: rows per CPU second, zhiling over jinja. `ratio_jinja_one` against a single Jinja text that holds all three.
 * `ratio_promptsource`: zhiling, end to end, over promptsource's own `Template.apply` on the same records and texts, which ends in two
-  strings, and compiles its Jinja anew for every row. It is measured in an environment of its own, made on demand; where that cannot be made, there is a reason and no figure.
+  strings and compiles its Jinja anew for every row. It is measured in an environment of its own, made on demand; where that cannot
+  be made, there is a reason and no figure.
 """
 
 from __future__ import annotations
