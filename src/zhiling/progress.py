@@ -26,15 +26,16 @@ class Meter:
         self.out = out or sys.stderr
         self.every = 0.2 if self.out.isatty() else every
         self.began = time.monotonic()
-        self.stage, self.stage_began, self.last, self.width = "", self.began, 0.0, 0
+        self.stage, self.part, self.stage_began, self.last, self.width = "", "", self.began, 0.0, 0
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         now = time.monotonic()
         stage = str(event.get("stage", ""))
         if stage.split("/")[0] != self.stage.split("/")[0]:
             self._end()
-        if stage != self.stage:
-            self.stage, self.stage_began, self.last = stage, now, 0.0
+        part = str(event.get("task", ""))
+        if (stage, part) != (self.stage, self.part):  # what is done counts from here, so the rate does too
+            self.stage, self.part, self.stage_began, self.last = stage, part, now, 0.0
         if now - self.last < self.every and event.get("done") != event.get("total"):
             return
         self.last = now
@@ -108,28 +109,28 @@ class Asking:
         self._spent, self._watch = spent, watch
         self._stage, self._more = "", dict[str, Any]()
         self._total: int | None = None
-        self._done, self._told, self._last = 0, 0, 0.0
+        self.done, self._told, self._last = 0, 0, 0.0
 
     def begin(self, stage: str, total: int | None, more: Mapping[str, Any]) -> None:
         """Calls are for this stage from now on; `total` None: nobody knows how many."""
         self._stage, self._total, self._more = stage, total, dict(more)
-        self._done, self._told, self._last = 0, 0, 0.0
+        self.done, self._told, self._last = 0, 0, 0.0
         self._watch({"stage": stage, **more})
 
     def end(self) -> None:
         """The stage asks no more: tell where it came to."""
-        if self._done > self._told:
+        if self.done > self._told:
             self._tell()
         self._stage = ""
 
     def heard(self) -> None:
         """One call was answered, served from the cache, or failed."""
-        self._done += 1
+        self.done += 1
         if self._stage and time.monotonic() - self._last >= 0.1:
             self._tell()
 
     def _tell(self) -> None:
-        self._last, self._told = time.monotonic(), self._done
+        self._last, self._told = time.monotonic(), self.done
         spent = self._spent()
         tokens = spent.prompt_tokens + spent.completion_tokens
         figures = {
@@ -139,8 +140,8 @@ class Asking:
             "tokens": tokens,
             "usd": spent.usd,
         }
-        total = None if self._total is None else max(self._total, self._done)
-        self._watch({"stage": self._stage, "done": self._done, "total": total, **self._more, **figures})
+        total = None if self._total is None else max(self._total, self.done)
+        self._watch({"stage": self._stage, "done": self.done, "total": total, **self._more, **figures})
 
 
 def _clock(seconds: float) -> str:

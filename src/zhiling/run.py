@@ -93,6 +93,7 @@ class Run:
         self._unasked: dict[str, int] = {}
         self._before: list[Spent] = []  # the bill when the first of the open models was opened
         self._asking = Asking(self.spent, self.watch)
+        self.calls_per_row: dict[str, float] = {}  # of scorers that ask a model, as far as is known
         self.store = Store(folder)
         try:
             self.engine: Engine = open_engine(engine, workers)
@@ -279,11 +280,11 @@ class Run:
         return Pot(self.recipe.budget, "budget", bill.charged(self.folder / bill.NAME))
 
     @contextmanager
-    def asking(self, stage: str, total: int | None, **more: Any) -> Iterator[None]:
+    def asking(self, stage: str, total: int | None, **more: Any) -> Iterator[Asking]:
         """While models are asked for a stage: each outcome is told to `watch`, with what was spent so far. `total` calls are expected."""
         self._asking.begin(stage, total, more)
         try:
-            yield
+            yield self._asking
         finally:
             self._asking.end()
 

@@ -186,8 +186,11 @@ def _score_here(run: Run, step: Step, index: int, shard: Output, total: int) -> 
 
     def work() -> steps.Result:
         rows = list(read(run.folder, [shard]))
-        with run.asking(f"score/{step.kind}", None, task=f"{index + 1}/{total}"):
+        each = run.calls_per_row.get(step.where)  # as the shard before had it
+        expected = None if each is None else round(each * len(rows))
+        with run.asking(f"score/{step.kind}", expected, task=f"{index + 1}/{total}") as asking:
             scores = steps.wait(steps.score(step.kind, step.settings, rows, run.hand(step)))
+        run.calls_per_row[step.where] = asking.done / max(1, len(rows))
         path = f"scores/{step.kind}/{index:05d}-{key[:12]}.parquet"
         return [write(run.folder, path, "scores", scores)], {"scored": len(scores)}
 

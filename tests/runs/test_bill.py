@@ -254,6 +254,56 @@ def test_the_progress_line_says_what_is_known_and_what_is_not(monkeypatch: pytes
     assert spending({**known, "usd": None})[-1] == "花费未知"
 
 
+def test_the_rate_of_the_second_task_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from zhiling import progress
+
+    now = [0.0]
+    monkeypatch.setenv("ZHILING_LANG", "en")
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    meter = progress.Meter(out)
+    for task in ("mood", "心情"):
+        meter({"stage": "construct/0-generate", "task": task})
+        for done in (5, 10):
+            now[0] += 5
+            meter(
+                {"stage": "construct/0-generate", "task": task, "done": done, "total": 20, "calls": done, "usd": None}
+            )
+        now[0] += 100
+    lines = [line for line in out.getvalue().splitlines() if "10/20" in line]
+    assert len(lines) == 2
+    assert all("1.0/s" in line and "left 0:10" in line and "cost unknown" in line for line in lines)
+
+
+def test_a_scorers_next_shard_knows_how_many_calls_to_expect(tmp_path: Path) -> None:
+    from zhiling.recipe import load
+    from zhiling.registry import scorer
+    from zhiling.run import Run
+    from zhiling.types import Request, Score
+
+    @scorer("asks_twice", low=0, high=1, better="high")
+    async def asks_twice(examples, *, model):
+        """Two calls a row."""
+        asked = [Request(messages=(("user", f"{i} {row.prompt}"),), max_tokens=4) for row in examples for i in range(2)]
+        replies = await model.ask_all(asked)
+        for index, row in enumerate(examples):
+            yield Score(row.id, "asks_twice", float(len(replies[2 * index].text) > 0))
+
+    events: list[dict] = []
+    with Loopback() as server:
+        path = recipe(tmp_path / "r", server.url)
+        sets = ["construct=[{template: {per_record: 1}}]", "score=[asks_twice]", "shard_rows=60"]
+        with Run(
+            load(path, sets), tmp_path / "out", workers=1, until="score", watch=lambda e: events.append(dict(e))
+        ) as run:
+            run.execute()
+    told = [(e["task"], e["done"], e["total"]) for e in events if e["stage"] == "score/asks_twice" and "done" in e]
+    ends = {task: (done, total) for task, done, total in told}
+    assert ends == {"1/3": (120, None), "2/3": (120, 120), "3/3": (60, 60)}
+
+
 def test_import_of_the_bill_is_light() -> None:
     code = "import zhiling.llm.bill, sys; print([m for m in ('aiohttp', 'sqlite3', 'yaml') if m in sys.modules])"
     env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
