@@ -49,7 +49,8 @@ def open_model(
 
     Keys: `provider` ("gguf", "openai", "transformers", "fake" or a plug-in's); for the Model `lanes`, `retries`, `budget` {usd, calls,
     tokens}, `price` {prompt, completion} in USD per million tokens, `rpm`, `tpm`, `trace_content` (prompts and replies in the trace
-    too); everything else is the provider's. `cache` and `trace` are files, None for none; `where` the entry's place in the recipe.
+    too), `batch` (true or {rows, poll_seconds}: see `offline`); everything else
+    is the provider's. `cache` and `trace` are files, None for none; `where` the entry's place in the recipe.
     `bill` keeps what is spent, and what it holds already counts for the budget; `shared` is a budget that several models draw on.
     Nothing is asked and nothing loaded yet. Raises RecipeError for a wrong entry, ProviderError for a missing key or a broken model
     file, EngineError for a cache that cannot be used.
@@ -59,7 +60,7 @@ def open_model(
     from zhiling.llm.bill import charged
     from zhiling.llm.budget import NOTHING
     from zhiling.llm.cache import ReplyCache
-    from zhiling.llm.settings import split
+    from zhiling.llm.settings import batch, split
     from zhiling.llm.trace import Trace
     from zhiling.llm.wrap import Model
 
@@ -70,6 +71,10 @@ def open_model(
     content = bool(ours.pop("trace_content", False))
     if "price" in ours:
         ours["price"] = price.given(ours["price"], f"{where}.price" if where else "price")
+    if "batch" in ours:
+        ours["batch"] = batch(provider, ours["batch"], where)
+        known = ours.get("price") or price.find(provider.name, provider.model)
+        ours["price"] = price.in_batch(known, provider.model) if ours["batch"] else known
     return Model(
         provider,
         ReplyCache(cache) if cache is not None else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from zhiling.errors import ProviderError, say
@@ -41,6 +43,48 @@ class Scoring(Protocol):
 
     async def score(self, request: Request, continuation: str) -> list[float]:
         """The natural-log probability of each token of `continuation` after the request's messages or prompt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A batch job as its provider reports it: whether it has `ended`, in the provider's word "completed", "failed", "expired",
+    "cancelled" or another, how many requests are done of how many, and why it failed."""
+
+    ended: bool
+    state: str
+    done: int = 0
+    total: int = 0
+    why: str = ""
+
+
+class Batching(Protocol):
+    """A provider's batch interface: what its `batches()` returns. `rows` and `size` (bytes) are the most that one job takes.
+
+    Every method raises ProviderError; none retries.
+    """
+
+    rows: int
+    size: int
+
+    def line(self, key: str, request: Request) -> bytes:
+        """One request of a job, as `submit` takes it. Raises ProviderError(kind="capability") for what a job cannot hold."""
+        ...
+
+    async def submit(self, name: str, lines: Sequence[bytes]) -> str:
+        """Make a job that can be found under this name; returns the provider's id."""
+        ...
+
+    async def find(self, name: str) -> str | None:
+        """The id of the job that was made under this name, None when there is none."""
+        ...
+
+    async def look(self, job: str) -> Look:
+        """How a job stands."""
+        ...
+
+    def results(self, job: str) -> AsyncIterator[tuple[str, Reply | ProviderError]]:
+        """(key, reply or the row's own error) of an ended job, in any order, some perhaps twice or not at all."""
         ...
 
 

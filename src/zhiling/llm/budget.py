@@ -188,14 +188,27 @@ class Budget:
         """Set aside the most that this call can cost. Raises ProviderError(kind="budget") when that would pass a limit."""
         if not self.pots:
             return NOTHING
-        tokens = prompt_tokens(request) + request.max_tokens
-        hold = Hold(1, tokens, self._price.most(request) if self._price else 0.0)
+        hold = self._most(request)
         while full := next(((pot, name) for pot in self.pots if (name := pot.passed(hold))), None):
             await full[0].wait(full[1])
         for pot in self.pots:
             pot.take(hold)
         self._mine = _plus(self._mine, hold)
         return hold
+
+    def adopt(self, request: Request) -> Hold:
+        """Take over a call that an earlier execution reserved and left under way: it is charged already, and only held from now on."""
+        if not self.pots:
+            return NOTHING
+        hold = self._most(request)
+        for pot in self.pots:
+            pot.used = _minus(pot.used, hold)
+            pot.take(hold)
+        return hold
+
+    def _most(self, request: Request) -> Hold:
+        tokens = prompt_tokens(request) + request.max_tokens
+        return Hold(1, tokens, self._price.most(request) if self._price else 0.0)
 
     def settle(self, hold: Hold, reply: Reply | None, billed: bool) -> None:
         """Replace a reservation by what the call took: a reply's count, nothing, or (`billed` without a reply) all of it."""
@@ -218,7 +231,7 @@ def _plus(a: Hold, b: Hold) -> Hold:
 
 
 def _minus(a: Hold, b: Hold) -> Hold:
-    return Hold(a.calls - b.calls, a.tokens - b.tokens, max(0.0, a.usd - b.usd))
+    return Hold(a.calls - b.calls, a.tokens - b.tokens, a.usd - b.usd)
 
 
 def _positive(value: Any) -> bool:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from google import genai
     from google.genai import types
 
+    from zhiling.llm.base import Batching
+
 GEMINI, VERTEX = "https://generativelanguage.googleapis.com", "https://aiplatform.googleapis.com"
 _capabilities: frozenset[Capability] = frozenset({"chat", "schema", "choices", "logprobs", "seed"})
 _blocked = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR")
@@ -148,6 +150,25 @@ class Gemini:
     def failure(self, error: Exception) -> ProviderError:
         """Whatever the SDK raised as one of ours, without the key."""
         return google_faults.of_exception(error, self.origin, self._key, self.vertex)
+
+    def batches(self) -> Batching:
+        """The Gemini API's batches. Raises ProviderError(kind="capability") for Vertex AI, whose batches want a storage bucket."""
+        if self.vertex:
+            raise ProviderError(
+                say(
+                    "batches on Vertex AI need a storage bucket, which zhiling does not use",
+                    "Vertex AI 的批处理需要存储桶，zhiling 不支持",
+                ),
+                where=self.origin.where,
+                mend=say(
+                    "use the Gemini API (vertex: false) or leave out batch",
+                    "请改用 Gemini API（vertex: false），或去掉 batch",
+                ),
+                kind="capability",
+            )
+        from zhiling.llm.google_batch import Batches
+
+        return Batches(self)
 
     async def close(self) -> None:
         owner, self._owner, self._client = self._owner, None, None

@@ -28,6 +28,8 @@ from zhiling.types import Reply, Request, Usage, content_id
 if TYPE_CHECKING:
     import aiohttp
 
+    from zhiling.llm.base import Batching
+
 _finish = {"length": "length", "max_tokens": "length", "content_filter": "filter"}
 _capabilities: frozenset[Capability] = frozenset({"chat", "complete", "schema", "logprobs", "seed"})
 
@@ -96,8 +98,7 @@ class OpenAI:
 
     async def reply(self, request: Request) -> Reply:
         """One POST to chat/completions (messages) or completions (prompt)."""
-        session = self._session if self._loop is asyncio.get_running_loop() else None
-        session = session or await self._open()
+        session = await self.connections()
         chat = request.prompt is None
         path = "/chat/completions" if chat else "/completions"
         body = json.dumps(self._body(request)).encode("ascii")
@@ -115,6 +116,17 @@ class OpenAI:
                 return self._read(raw, headers, chat, time.perf_counter() - start)
             failure = faults.of_status(status, headers, raw, self._origin)
         raise failure from None  # aiohttp's own exception may hold the request's headers
+
+    def batches(self) -> Batching:
+        """The endpoint's batch jobs, as OpenAI's are made."""
+        from zhiling.llm.openai_batch import Batches
+
+        return Batches(self)
+
+    async def connections(self) -> aiohttp.ClientSession:
+        """The session of the running event loop."""
+        session = self._session if self._loop is asyncio.get_running_loop() else None
+        return session or await self._open()
 
     async def close(self) -> None:
         owner, self._owner, self._session = self._owner, None, None

@@ -61,6 +61,14 @@ def find(provider: str, identity: str) -> Price | None:
     return _table().get((host, model)) or _table().get((host, _snapshot.sub("", model)))
 
 
+def in_batch(price: Price | None, identity: str) -> Price | None:
+    """The price of the same call in a batch job: the share that its host asks, the full price where no share is known."""
+    if price is None:
+        return None
+    share = _shares().get(urlsplit("http" + identity.partition("@http")[2].split("#", 1)[0]).hostname or "", 1.0)
+    return Price(price.prompt * share, price.completion * share, price.source, price.date)
+
+
 def given(price: Mapping[str, Any], where: str = "") -> Price:
     """A recipe's `price: {prompt, completion}`. Raises RecipeError when it is not two numbers of at least 0."""
     try:
@@ -102,12 +110,24 @@ def is_loopback(host: str) -> bool:
 
 
 @cache
-def _table() -> dict[tuple[str, str], Price]:
+def _read() -> dict[str, dict[str, Any]]:
     import yaml
 
     text = resources.files("zhiling.llm").joinpath("prices.yaml").read_text(encoding="utf-8")
+    hosts: dict[str, dict[str, Any]] = yaml.safe_load(text)["hosts"]
+    return hosts
+
+
+@cache
+def _table() -> dict[tuple[str, str], Price]:
     out: dict[tuple[str, str], Price] = {}
-    for host, entry in yaml.safe_load(text)["hosts"].items():
+    for host, entry in _read().items():
         for model, price in entry["models"].items():
             out[host, model] = Price(price["prompt"], price["completion"], entry["source"], str(entry["date"]))
     return out
+
+
+@cache
+def _shares() -> dict[str, float]:
+    """What a call in a batch job costs as a share of the list price, by host."""
+    return {host: float(entry["batch"]) for host, entry in _read().items() if "batch" in entry}

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -20,7 +21,9 @@ from zhiling.llm.cache import ReplyCache
 from zhiling.llm.flow import Flow
 from zhiling.llm.likelihood import Per, answer, likelihood
 from zhiling.llm.limit import Breaker, Lanes
+from zhiling.llm.offline import Offline
 from zhiling.llm.price import Price, find, prompt_tokens
+from zhiling.llm.settings import Batch
 from zhiling.llm.trace import Trace
 from zhiling.types import Reply, Request
 
@@ -56,11 +59,12 @@ class Model:
         bill: Bill | None = None,
         used: Hold | None = NOTHING,
         shared: Pot | None = None,
+        batch: Batch | None = None,
     ) -> None:
         """`price` None looks it up; `notice` is told when the endpoint is paused (default: the log).
 
         `bill` is written before each call leaves and after it ended; `used` is what earlier executions took of the budget, and `shared` a
-        budget that several models draw on. Raises RecipeError for a bad budget.
+        budget that several models draw on; `batch` has everything asked in the provider's batch jobs. Raises RecipeError for a bad budget.
         """
         self.provider, self.cache, self.trace, self.retries = provider, cache, trace, retries
         self.price = price or find(provider.name, provider.model)
@@ -75,6 +79,7 @@ class Model:
         self._latency = 0.0
         self._under_way: dict[str, list[asyncio.Future[Reply | None]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._offline = Offline(self, batch, notice) if batch is not None else None
 
     def __repr__(self) -> str:
         return f"Model({self.provider!r})"
@@ -114,7 +119,9 @@ class Model:
         Requests are taken one by one, so they may be a generator of any length. When the model stops (see `stopped`), calls under way
         are finished and yielded, then that error is raised; whatever else goes wrong is raised too.
         """
-        flow: Flow[Request, Reply | ProviderError] = Flow(requests, window or 8 * self.lanes)
+        flow: Flow[Request, Reply | ProviderError] = Flow(
+            requests, window or (self._offline.window if self._offline else 8 * self.lanes)
+        )
         return flow.results(partial(self._work, flow), self.lanes)
 
     async def ask_all(self, requests: Iterable[Request]) -> list[Reply | ProviderError]:
@@ -152,6 +159,8 @@ class Model:
         if self._bill is not None and self.spent != Spent():
             self._write_bill()
             self._bill.close()
+        if self._offline is not None:
+            self._offline.close()
         await self.provider.close()
         if self.cache is not None:
             await asyncio.to_thread(self.cache.close)
@@ -178,6 +187,8 @@ class Model:
         self._lanes.reset()
         self._breaker.reset()
         self._budget.reset()
+        if self._offline is not None:
+            self._offline.reset()
 
     async def _work(self, flow: Flow[Request, Reply | ProviderError]) -> None:
         """Take requests and answer them, one after the other. A lane does not wait for its reply to be on disk."""
@@ -187,7 +198,7 @@ class Model:
             except StopAsyncIteration:
                 return
             try:
-                await self._obtain(request, partial(_deliver, flow, index))
+                await self._obtain(request, partial(self._deliver, flow, index))
             except ProviderError as error:
                 if self.stopped is None or error.kind != self.stopped.kind:
                     flow.give(index, error)
@@ -208,6 +219,9 @@ class Model:
         require(self.provider, request)
         sent = words.asked(request, self.provider)
         key = sent.key(self.provider.model)
+        if self._offline is not None:
+            await self._offline.obtain(request, sent, key, then)
+            return
         reply = await self._known(key)
         if reply is not None:
             self.spent.cached += 1
@@ -314,7 +328,10 @@ class Model:
                     self.spent.unsure += 1
             if hold is not None:
                 self._asking -= 1
-                self._write_bill()
+                with suppress(
+                    EngineError
+                ):  # a full disk is told before the next call leaves; this one's reply must not be lost to it
+                    self._write_bill()
             self._lanes.leave()
 
     def _completed(self, reply: Reply, key: str) -> Reply:
@@ -351,10 +368,10 @@ class Model:
         if self.trace is not None:
             self.trace.call(key, request, reply, error, seconds, attempt)
 
-
-def _deliver(flow: Flow[Request, Reply | ProviderError], index: int, outcome: Outcome) -> None:
-    if isinstance(outcome, (Reply, ProviderError)):
-        flow.give(index, outcome)
-    else:
-        flow.drop()
-        flow.fail(outcome)
+    def _deliver(self, flow: Flow[Request, Reply | ProviderError], index: int, outcome: Outcome) -> None:
+        """A result for its consumer; what stopped the model, or is no provider's fault, ends the flow instead."""
+        if isinstance(outcome, Reply) or (isinstance(outcome, ProviderError) and outcome is not self.stopped):
+            flow.give(index, outcome)
+        else:
+            flow.drop()
+            flow.fail(outcome)
