@@ -304,6 +304,31 @@ def test_a_scorers_next_shard_knows_how_many_calls_to_expect(tmp_path: Path) -> 
     assert ends == {"1/3": (120, None), "2/3": (120, 120), "3/3": (60, 60)}
 
 
+def test_a_disk_that_fills_up_while_a_call_is_under_way_loses_no_reply(tmp_path: Path) -> None:
+    """The bill cannot be written when the reply comes: the reply is kept, and the next call does not leave."""
+    import asyncio
+
+    from zhiling.errors import disk_full
+    from zhiling.llm import open_model
+    from zhiling.types import Request
+
+    class Full(bill.Bill):
+        def write(self, spent: Spent, under_way: int, charged: Hold | None) -> None:
+            if spent.calls:
+                raise disk_full(str(self.path))
+            super().write(spent, under_way, charged)
+
+    async def main() -> None:
+        model = open_model({"provider": "fake"}, cache=tmp_path / "c", bill=Full(tmp_path / "b", "m"))
+        first = Request(messages=(("user", "one"),))
+        assert (await model.ask(first)).text == "one"
+        with pytest.raises(EngineError, match="disk is full"):
+            await model.ask(Request(messages=(("user", "two"),)))
+        assert (await model.ask(first)).cached and model.spent.calls == 1
+
+    asyncio.run(main())
+
+
 def test_import_of_the_bill_is_light() -> None:
     code = "import zhiling.llm.bill, sys; print([m for m in ('aiohttp', 'sqlite3', 'yaml') if m in sys.modules])"
     env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}

@@ -328,9 +328,8 @@ class Model:
                     self.spent.unsure += 1
             if hold is not None:
                 self._asking -= 1
-                with suppress(
-                    EngineError
-                ):  # a full disk is told before the next call leaves; this one's reply must not be lost to it
+                # A full disk is told before the next call leaves: the reply of this one must not be lost to it.
+                with suppress(EngineError):
                     self._write_bill()
             self._lanes.leave()
 
