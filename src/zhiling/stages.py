@@ -31,7 +31,9 @@ def read_data(run: Run) -> dict[str, list[Output]]:
                 expand(item.path, run.recipe.here), item.format, item.columns, where, item.limit, item.table
             )
             args = {"source": source, "task": run.tasks[name], "shard_rows": run.recipe.shard_rows}
-            works.append(Work(f"read/{name}", str(index), args, (digest(source.path),)))
+            beside = [source.path.with_name(source.path.name + end) for end in ("-wal", ".wal")]  # of a database in use
+            content = [digest(path) for path in (source.path, *beside) if path == source.path or path.exists()]
+            works.append(Work(f"read/{name}", str(index), args, (content,)))
     shards: dict[str, list[Output]] = {name: [] for name in run.tasks}
     for done in run.shards("steps:read_file", "prefix", works, ("data",)):
         shards[done.stage.split("/")[1]] += done.of("records")
