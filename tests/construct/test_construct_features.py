@@ -100,6 +100,12 @@ def test_weights_that_cannot_be_meant(weights, said):
         made(task, weights=weights)
 
 
+@pytest.mark.parametrize("wrong", [{"demos": -1}, {"cap": 0}, {"phrasings": 0}])
+def test_numbers_that_cannot_be_meant(wrong):
+    with pytest.raises(RecipeError, match=f"{next(iter(wrong))}: .* must be at least"):
+        made(QA, **wrong)
+
+
 CAPPED = [Template("mood", "zh", f"判断（{i}）", input="{{ text }}", output="{{ label }}", cap=10) for i in range(3)]
 
 

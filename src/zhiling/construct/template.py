@@ -48,6 +48,9 @@ def template(
 
     Raises RecipeError where nothing fits, saying which fields are needed and which the task has.
     """
+    for name, value, least in (("demos", demos, 0), ("cap", cap, 1), ("phrasings", phrasings, 1)):
+        if value is not None and value < least:
+            raise RecipeError(say(f"'{name}' must be at least {least}", f"“{name}”至少应为 {least}"), where=name)
     fit: list[Definition] = []
     for given, asked in _sources(task, here, [templates] if isinstance(templates, str) else templates, invert):
         definition = worded(given, task, labels) if labels else given
