@@ -1,7 +1,8 @@
 """`zhiling run --plan`: rows, calls, tokens, minutes and money of each step, counted on the real data, without spending any.
 
 Rows are exact up to what selection will drop. A step that asks a model is run against one that is not asked (`llm.dry`): constructors
-whole, scorers on a sample of rows, so calls and prompts are the real ones, as far as they do not hang on earlier replies. Prompt tokens
+whole, scorers on a sample of rows, so calls and prompts are the real ones, as far as they do not hang on earlier replies (and at most
+those, where rows that were not in the sample ask the same question). Prompt tokens
 are guessed from the text, completion tokens as a share of `max_tokens` (`llm.guess`), and both are refined by what the traces of earlier
 runs saw of the same model, or, for a model on this machine, by asking it a few of the requests. What the reply cache holds is not counted.
 Minutes are given for local models, from their measured speed; of tuning, from speeds seen on two quiet cores. What is not known is None.
@@ -230,6 +231,10 @@ class _Planner:
         async def measured() -> Speed | None:
             try:
                 return await speed(model)
+            except ProviderError as error:
+                if error.kind != "protocol":
+                    raise
+                return None  # it wrote nothing to measure: minutes are not known
             finally:
                 await model.close()
 
