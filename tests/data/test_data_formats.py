@@ -127,6 +127,7 @@ def test_likings_as_they_are_published(row):
         ("sharegpt", {"conversations": []}, "does not end"),
         ("dpo", {"prompt": "x", "chosen": "a"}, "no chosen or no rejected"),
         ("dpo", {"chosen": "a", "rejected": "b"}, "no prompt"),
+        ("dpo", {"prompt": "x", "chosen": {"from": "gpt", "value": "a", "score": 9}, "rejected": "b"}, "more than an assistant's text"),
         ("kto", {"prompt": "x", "completion": "a", "label": "maybe"}, "no label"),
         ("natural_instructions", {"Definition": "x"}, "no Instances"),
     ],

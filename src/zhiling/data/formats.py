@@ -241,7 +241,12 @@ def _asked(row: Mapping[str, Any], key: str) -> list[Message]:
 def _answer(given: Any) -> str:
     """An answer as text, as a turn, or as a list of one turn."""
     turn = given[0] if isinstance(given, list) and len(given) == 1 else given
-    said = _message(turn).get("content") if isinstance(turn, Mapping) else turn
+    said = turn
+    if isinstance(turn, Mapping):
+        message = _message(turn)
+        said = message.get("content")
+        if message.get("role") != "assistant" or set(message) != {"role", "content"}:
+            raise Unsayable(say("an answer with more than an assistant's text", "回答不只是助手的文本"))
     if not isinstance(said, str):
         raise Unsayable(say("an answer that is not text", "回答不是文本"))
     return said
