@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import sqlite3
+import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ import pytest
 
 from zhiling import registry, text
 from zhiling.construct.bank import Row
-from zhiling.construct.library import FAMILIES, LIBRARY
+from zhiling.construct.library import FAMILIES, LIBRARY, list_definitions
 from zhiling.types import Example
 
 FIELDS = {"id", "task", "family", "lang", "instruction", "input", "output", "source", "licence"}
@@ -209,9 +210,14 @@ def foreign(folder: Path) -> Iterator[tuple[str, ...]]:
                 row: dict[str, Any] = json.loads(line)
                 yield tuple(str(row.get(key) or "") for key in keys)
                 yield from ((str(one.get("input") or ""),) for one in row.get("instances") or () if one.get("input"))
+    with tarfile.open(folder / "08_promptsource/templates.tar.gz") as archive:
+        for member in archive.getmembers():
+            content = archive.extractfile(member)
+            if content is not None and member.name.endswith(".yaml"):
+                yield from ((said,) for said in text.sentences(content.read().decode("utf-8")))
 
 
-def test_no_seed_is_taken_from_another_collection(shared: Path) -> None:
+def test_no_seed_and_no_wording_is_taken_from_another_collection(shared: Path) -> None:
     """No input and no instruction with its input is the same, or nearly, as one of the collections that people know.
 
     A short bare instruction ("Summarise the text") is nobody's, so instructions count from eight tokens on.
@@ -221,8 +227,9 @@ def test_no_seed_is_taken_from_another_collection(shared: Path) -> None:
         (seed["id"], text.shingles(said, 2))
         for seed in seeds()
         for said in (seed["instruction"], seed["input"], f"{seed['instruction']} {seed['input']}")
-        if text.length(said) >= 8
     ]
+    parts += [(d.id, text.shingles(wording.instruction, 2)) for d in list_definitions() for wording in d.phrasings]
+    parts = [(name, grams) for name, grams in parts if len(grams) >= 7]
     for i, (_, grams) in enumerate(parts):
         for gram in grams:
             ours[gram].add(i)
