@@ -129,7 +129,11 @@ def why(folder: Path, prefix: str) -> dict[str, Any]:
             "select id, maker, lang, instruction, why, parents from templates where list_contains(?, id) order by id",
             parents,
         ),
-        "records": rows("select id, file, line, task from records where list_contains(?, id) order by id", parents),
+        "records": rows(  # its own first, then those that its demos come from
+            "select id, file, line, task from records where list_contains(?, id) order by list_position(?, id)",
+            parents,
+            parents,
+        ),
         "scores": rows("select scorer, value, why from scores where example = ? order by scorer", key),
         "verdicts": rows("select selector, kept, why, rival from verdicts where example = ?", key),
         "rivals": rows(

@@ -148,7 +148,7 @@ def samples(db: Any, wanted: int) -> tuple[Sample, ...]:
             from scores semi join few on few.id = example group by example),
         came as (
             select few.id, min(file || ':' || line) as place
-            from few join records r on list_contains(few.parents, r.id) where file <> '' group by few.id)
+            from few join records r on list_contains(few.parents[:2], r.id) where file <> '' group by few.id)
         select few.id, way, task, lang, maker, coalesce(place, ''), {text("system")}, {text(PROMPT)}, {text("output")}, scores
         from few left join said on said.example = few.id left join came on came.id = few.id
     """).fetchall()
