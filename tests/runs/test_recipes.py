@@ -84,3 +84,11 @@ def test_sources(tmp_path, shared):
     files_ = {row.file.rpartition(":")[2] for row in rows["records"]}
     assert files_ == {"20130808-AVvgpKt5uCA_ass.combination.ass", "Track"} and len(rows["kept"]) > 150
     assert {row.why for row in rows["rejects"]} == {"the field 'input' is empty", "the field 'output' is empty"}
+
+
+@pytest.mark.model
+def test_why_names_a_rows_own_record_first(tmp_path):
+    from zhiling.ledger import why
+
+    row = next(row for row in ran("few_shot", tmp_path)["kept"] if len(row.parents) > 2)
+    assert [record["id"] for record in why(tmp_path, row.id)["records"]] == list(row.parents[1:])
