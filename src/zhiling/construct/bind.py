@@ -20,7 +20,9 @@ _WORDS = {
     "hypothesis": "假设", "input": "输入", "instruction": "指令", "label": "标签", "length": "字数", "opening": "开头", "outline": "大纲",
     "passage": "文章", "persona": "人物设定", "premise": "前提", "problem": "题目", "query": "查询", "question": "问题", "schema": "结构",
     "sentence": "句子", "source": "原文", "style": "风格", "subtitle": "字幕", "summary": "摘要", "text": "文本", "title": "标题",
-    "topic": "主题",
+    "topic": "主题", "attempt": "解答", "audience": "读者", "brief": "快讯", "characters": "人物", "columns": "列", "cues": "字幕",
+    "draft": "初稿", "idea": "点子", "options": "选项", "poem": "诗", "policy": "规定", "questions": "问题列表", "role": "角色",
+    "scenario": "场景", "situation": "情境", "translation": "译文", "verse": "诗句",
 }  # fmt: skip
 
 

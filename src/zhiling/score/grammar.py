@@ -49,6 +49,7 @@ _british = tuple(
 )  # fmt: skip
 _odd = frozenset({
     "programme", "programmes", "grey", "greyer", "tyre", "tyres", "pyjamas", "jewellery", "aeroplane", "aeroplanes", "cheque", "cheques",
+    "enquiry", "enquiries", "judgement", "judgements", "spelt", "distil",
 })  # fmt: skip
 _local = threading.local()
 
