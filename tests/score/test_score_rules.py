@@ -33,6 +33,8 @@ def test_length_counts_characters_or_words(output, units):
         ("Translate this sentence.", "你今天好吗，我亲爱的老朋友？", None),
         ("用英语回答：你最喜欢什么颜色，为什么？", "I like blue best because it is calm.", 1),
         ("用英语回答：你最喜欢什么颜色，为什么？", "我最喜欢蓝色，因为它让人平静。", 0),
+        ("解释什么是猫，不用英文。", "猫是一种动物，喜欢捉老鼠。", 1),
+        ("解释什么是猫，不使用英文回答。", "猫是一种动物，喜欢捉老鼠。", 1),
         ("这条评论是正面还是负面？", "positive", None),
         ("计算 12 乘以 12。", "144", None),
         ("写一个函数，求两数之和。", "def add(a, b):\n    return a + b", None),
