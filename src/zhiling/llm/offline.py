@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 GATHER_SECONDS = 1.0
 """A job is submitted when nothing was added for so long."""
-SETTLE_SECONDS = 5.0
-"""A submission whose process died may still be on its way for so long: before then its absence at the provider proves nothing."""
+SETTLE_SECONDS = 10.0
+"""A submission that broke off may still be on its way for so long: before then its absence at the provider proves nothing."""
 TRIES = 3
 """In how many jobs a row is asked before it fails."""
 _unsure = frozenset({"network", "timeout", "protocol", "server"})
@@ -41,12 +41,13 @@ _unsure = frozenset({"network", "timeout", "protocol", "server"})
 
 @dataclass(slots=True)
 class _Row:
-    """A request that waits for its reply, and everybody who wants it."""
+    """A request that waits for its reply, and everybody who wants it; in a job of this process (`ours`) or of an earlier one (`adopted`)."""
 
     sent: Request
     wanted: list[tuple[Request, Callable[[Outcome], None]]]
     hold: Hold
     ours: bool = False
+    adopted: bool = False
     tries: int = 0
 
 
@@ -107,7 +108,7 @@ class Offline:
         self._start()
         if at is not None:
             if at in self._open and self._open[at].job.payer == self._payer():
-                row.hold = model._budget.adopt(sent)
+                row.hold, row.adopted = model._budget.adopt(sent), True
             return
         try:
             row.hold = await model._budget.reserve(sent)
@@ -117,7 +118,10 @@ class Offline:
             for _, other in row.wanted[1:]:
                 other(model.stopped)
             raise
-        self._collect(key, line)
+        if self._rows.get(key) is row:
+            self._collect(key, line)
+        else:  # everything was stopped meanwhile, and this row's askers told
+            model._budget.settle(row.hold, None, billed=False)
 
     def _served(self, request: Request, key: str, then: Callable[[Outcome], None]) -> bool:
         """Whether the reply is there already, or somebody waits for it with whom this request can wait."""
@@ -151,9 +155,11 @@ class Offline:
         if self._jobs is None:
             name = f"{Path(cache.path).stem}.batches-{content_id(self.model.provider.model)[:8]}.sqlite"
             self._jobs = Jobs(cache.path.with_name(name))
-        for job in self._jobs.open():
+        jobs = self._jobs.open()
+        if any(job.remote is None for job in jobs):
+            await asyncio.sleep(SETTLE_SECONDS)
+        for job in jobs:
             if job.remote is None:
-                await asyncio.sleep(min(SETTLE_SECONDS, max(0.0, job.created + SETTLE_SECONDS - time.time())))
                 remote = await self._find(job.name)
                 if remote is None:
                     self._jobs.end(job)
@@ -197,6 +203,12 @@ class Offline:
                 for opened in [item for item in self._open.values() if item.due <= time.monotonic()]:
                     await self._visit(opened)
                 await self._pause()
+        except asyncio.CancelledError:  # the jobs go on without us: charged in full, until somebody takes them over
+            for row in self._rows.values():
+                self.model._budget.settle(row.hold, None, billed=row.ours or row.adopted)
+                self.model._asking -= row.ours
+                self.model.spent.unsure += row.ours
+            raise
         except ZhilingError as error:
             self._stop(error)
         except Exception as error:
@@ -224,8 +236,10 @@ class Offline:
             error = self.model.stopped
         rows, self._rows, self._lines = self._rows, {}, {}
         for key, row in rows.items():
-            submitted = self._jobs is not None and self._jobs.holder(key) is not None
-            self.model._budget.settle(row.hold, None, billed=submitted)
+            if self._jobs is not None and self._jobs.holder(key) is not None:
+                self.model._budget.settle(row.hold, None, billed=True)
+            else:
+                self._settle(row, None)
             self.model.spent.failed += 1
             for _, then in row.wanted:
                 then(error)
@@ -289,11 +303,11 @@ class Offline:
         job, side = opened.job, self.batch.provider
         assert job.remote is not None
         opened.due = time.monotonic() + self.batch.poll_seconds
+        fatal: ProviderError | None = None
         try:
             look = await side.look(job.remote)
             if look.ended:
-                await self._merge(opened, look)
-                return
+                fatal = await self._merge(opened, look)
             said = f"{look.done}/{look.total}" if look.total else look.state
             note = say(f"batch {job.remote}: {said}", f"批处理 {job.remote}：{said}")
         except ProviderError as error:
@@ -306,12 +320,17 @@ class Offline:
                 )
                 raise
             note = str(error)
-        if note != opened.said:
+        if fatal is not None:
+            raise fatal
+        if job.id in self._open and note != opened.said:
             opened.said = note
             self.notice(note)
 
-    async def _merge(self, opened: _Open, look: Look) -> None:
-        """Put a job's replies into the cache, end the job, and only then hand them out: who has them may end the process."""
+    async def _merge(self, opened: _Open, look: Look) -> ProviderError | None:
+        """Put a job's replies into the cache, end the job, and only then hand them out: who has them may end the process.
+
+        Returns the error that ends the run, where there is one.
+        """
         assert self._jobs is not None and opened.job.remote is not None
         job = opened.job
         missing = dict.fromkeys(self._jobs.keys(job))
@@ -341,12 +360,13 @@ class Offline:
         fatal = offline_faults.fatal(
             self.where, job, look, [opened.errors[key] for key in missing if key in opened.errors], bool(missing)
         )
-        if fatal is not None:
-            self._unsent(list(missing))
-            raise fatal
         for key in missing:
-            self._again(key, opened.errors.get(key) or offline_faults.absent(self.where, job))
+            if fatal is not None:
+                self._unsent(key)
+            else:
+                self._again(key, opened.errors.get(key) or offline_faults.absent(self.where, job))
         self.model._write_bill()
+        return fatal
 
     def _keep(self, key: str, reply: Reply) -> asyncio.Future[tuple[str, Reply]]:
         """Begin to keep a reply; the future is done when it is on disk."""
@@ -365,17 +385,16 @@ class Offline:
         model.cache.put_soon(key, model.provider.model, reply, partial(_told, done, (key, reply)))
         return done
 
-    def _unsent(self, keys: list[str]) -> None:
-        """These rows are in no job any more, and were not billed."""
-        for key in keys:
-            if (row := self._rows.get(key)) is not None:
-                self._settle(row, None)
+    def _unsent(self, key: str) -> None:
+        """A row is in no job any more, and was not billed."""
+        if (row := self._rows.get(key)) is not None:
+            self._settle(row, None)
 
     def _settle(self, row: _Row, reply: Reply | None) -> None:
         """The row's call is over, with a reply or unbilled without one."""
         self.model._budget.settle(row.hold, reply, billed=reply is not None)
         self.model._asking -= row.ours
-        row.hold, row.ours = NOTHING, False
+        row.hold, row.ours, row.adopted = NOTHING, False, False
 
     def _again(self, key: str, error: ProviderError) -> None:
         """A row without a reply goes into the next job, or has failed."""
@@ -404,7 +423,10 @@ class Offline:
         except ProviderError as error:
             self._stop(error)
             return
-        self._collect(key, self.batch.provider.line(key, row.sent))
+        if self._rows.get(key) is row:
+            self._collect(key, self.batch.provider.line(key, row.sent))
+        else:
+            self.model._budget.settle(row.hold, None, billed=False)
 
 
 def _told(done: asyncio.Future[tuple[str, Reply]], kept: tuple[str, Reply], error: ZhilingError | None) -> None:
