@@ -317,20 +317,20 @@ def test_vertex_without_credentials_is_one_line(
 # -- a whole Model ---------------------------------------------------------------------------------------------------------
 
 MIXED = {
-    "429-after": 0.1,
-    "429": 0.03,
-    "500": 0.05,
-    "503": 0.05,
-    "reset": 0.03,
-    "cut": 0.03,
-    "truncated": 0.03,
-    "empty": 0.03,
-    "hang": 0.01,
+    "429-after": 0.05,
+    "429": 0.02,
+    "500": 0.02,
+    "503": 0.02,
+    "reset": 0.02,
+    "cut": 0.02,
+    "truncated": 0.02,
+    "empty": 0.02,
+    "hang": 0.02,
 }
 
 
 def test_a_run_through_every_passing_fault_and_its_rerun(tmp_path: Path) -> None:
-    requests = [Request(messages=(("user", f"row {i}"),)) for i in range(100)]
+    requests = [Request(messages=(("user", f"row {i}"),)) for i in range(60)]
     spec = {"provider": "gemini", "model": "m", "timeout": 1, "lanes": 32, "price": {"prompt": 1, "completion": 2}}
 
     async def run(url: str) -> tuple[list[Reply | ProviderError], Model]:
@@ -339,12 +339,12 @@ def test_a_run_through_every_passing_fault_and_its_rerun(tmp_path: Path) -> None
 
     with LoopbackGemini(MIXED) as server:
         first, model = asyncio.run(run(server.url))
-        assert all(isinstance(reply, Reply) for reply in first) and model.spent.retries > 10
-        assert sum(server.done.values()) >= 100 and model.spent.calls == 100 and model.spent.usd
+        assert all(isinstance(reply, Reply) for reply in first) and model.spent.retries > 5
+        assert sum(server.done.values()) >= 60 and model.spent.calls == 60 and model.spent.usd
         asked = sum(server.tries.values())
         again, model = asyncio.run(run(server.url))
         assert [r.text for r in again if isinstance(r, Reply)] == [r.text for r in first if isinstance(r, Reply)]
-        assert sum(server.tries.values()) == asked and model.spent.cached == 100 and model.spent.calls == 0
+        assert sum(server.tries.values()) == asked and model.spent.cached == 60 and model.spent.calls == 0
     lines = [json.loads(line) for line in (tmp_path / "t").read_text().splitlines()]
     assert lines[0]["gen_ai.provider.name"] == "gcp.gemini" and lines[0]["gen_ai.request.model"] == "m"
 
