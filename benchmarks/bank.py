@@ -2,7 +2,8 @@
 
     python benchmarks/bank.py [--quick] [--data DIR] [--json FILE]
 
-* `ni_mrr`, `ni_ndcg10`: a Natural Instructions definition as the query, the other tasks of its category as what should be found.
+* `ni_mrr`, `ni_ndcg10`: a Natural Instructions definition as the query, the other tasks of its category as what should be found
+  (a search for related rows).
 * `simclue_accuracy`: the share of SimCLUE rows whose positive title ranks above the hard negative.
 * `crosslingual_hit10`: Chinese news sentences as queries against their English translations.
 * `p95_ms_52k`, `build_s_52k`: searching and building (without embeddings) with Alpaca's 52k instructions.
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from zhiling.construct import bank as banks
+from zhiling.construct import bank_view as banks
 from zhiling.construct.bank import Bank
 from zhiling.embed import Use
 
@@ -83,14 +84,19 @@ def over_weights(measure: Any) -> list[dict[str, Any]]:
 
 
 def natural_instructions(data: Path, folder: Path, use: Use, quick: bool) -> list[dict[str, Any]]:
-    tasks = {row["task"]: row["Definition"][0] for row in lines(data / "05_natural_instructions" / "tasks.jsonl.gz")}
+    given = {row["task"]: row["Definition"] for row in lines(data / "05_natural_instructions" / "tasks.jsonl.gz")}
+    tasks = {name: said if isinstance(said, str) else " ".join(said) for name, said in given.items()}
     queries = list(lines(data / "12_retrieval" / "ni_category_retrieval.jsonl"))[: 30 if quick else None]
     bank = made(folder, tasks, use)
 
     def measure() -> dict[str, float]:
         reciprocal, gain = 0.0, 0.0
         for query in queries:
-            found = [hit.row.id for hit in bank.search(query["query"], len(tasks)) if hit.row.id != query["task"]]
+            found = [
+                hit.row.id
+                for hit in bank.search(query["query"], len(tasks), related=True)
+                if hit.row.id != query["task"]
+            ]
             good = [name in set(query["relevant"]) for name in found]
             reciprocal += next((1 / (i + 1) for i, right in enumerate(good) if right), 0.0)
             ideal = sum(1 / math.log2(i + 2) for i in range(min(10, len(query["relevant"]))))
