@@ -65,18 +65,36 @@ def render_template(
 
 @template.command("check")
 def check_templates(
-    files: Annotated[list[Path], typer.Argument(help="YAML files. 模板文件。")], as_json: Json = False
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="YAML files or folders; none: the shipped library. 模板文件或文件夹。")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Lint definitions: undeclared variables, unused fields, leaked answers, near-duplicates, mixed languages. 检查模板。"""
-    from zhiling.construct.library_check import check
+    """Lint definitions: variables, leaked answers, near-duplicates, wording, languages, contradictions. 检查模板。"""
+    from zhiling.construct.library import LIBRARY
+    from zhiling.construct.library_check import check_all
 
-    found = [finding for file in files for finding in check(file)]
+    named = [path for file in files or [LIBRARY / "templates"] for path in _yamls(file)]
+    found = list(check_all(named))
     if as_json:
         print(json.dumps([asdict(finding) for finding in found], ensure_ascii=False, indent=1))
     else:
         print("\n".join(str(finding) for finding in found) or say("in order", "没有问题"))
+        errors = sum(finding.level == "error" for finding in found)
+        counts = len(named), errors, len(found) - errors
+        told = say("{} files, {} errors, {} warnings", "{} 个文件，{} 个错误，{} 个警告").format(*counts)
+        print(told, file=sys.stderr)
     if any(finding.level == "error" for finding in found):
         raise typer.Exit(2)
+
+
+def _yamls(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(one for one in path.rglob("*") if one.suffix in (".yaml", ".yml") and one.name != "recipe.yaml")
+    if not found:
+        raise DataError(say("no YAML file in the folder", "文件夹中没有 YAML 文件"), where=str(path))
+    return found
 
 
 @template.command("import")
