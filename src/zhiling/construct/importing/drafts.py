@@ -84,7 +84,11 @@ def write(drafts: Iterable[Draft], folder: Path) -> list[Path]:
         if draft.rows:
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in draft.rows)
             files[folder / "data" / f"{draft.id}.jsonl"] = "".join(lines)
-    running = {draft.id: draft.task for draft in listed if draft.task is not None}
+    running = {
+        draft.id: {**draft.task, "data": f"data/{draft.id}.jsonl", "heldout": 0.2 if len(draft.rows) >= 10 else 0}
+        for draft in listed
+        if draft.task is not None
+    }
     if running:
         files[folder / "recipe.yaml"] = as_yaml(_recipe(folder.resolve().name, running))
     for path, content in files.items():
@@ -103,7 +107,7 @@ def write(drafts: Iterable[Draft], folder: Path) -> list[Path]:
 def _recipe(name: str, tasks: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": slug(name),
-        "tasks": {key: {**task, "data": f"data/{key}.jsonl", "heldout": 0.2} for key, task in tasks.items()},
+        "tasks": dict(tasks),
         "construct": [{"template": {"tasks": [key], "templates": f"templates/{key}.yaml"}} for key in tasks],
         "score": ["length", "language", "echo"],
         "select": ["exact"],
