@@ -135,6 +135,8 @@ class Server:
         self.delay, self.faults, self.key = delay_ms / 1000, dict(faults or {}), key
         self.spare, self.most, self.rpm, self.minute = spare, most, rpm, minute
         self.refused = 0
+        self.peers: set[Any] = set()  # the connections it was asked on
+        self.room: list[int] = []  # how many were under way as each request was let in
         self.shape = ""
         self._recent: collections.deque[float] = collections.deque()
         self.tries: collections.Counter[str] = collections.Counter()
@@ -162,6 +164,8 @@ class Server:
         )
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.transport is not None:
+            self.peers.add(request.transport.get_extra_info("peername"))
         body = json.loads(await request.read())
         name = body_hash(body)
         self.tries[name] += 1
@@ -206,6 +210,7 @@ class Server:
             headers = {"Retry-After": f"{wait:.2f}"} if wait else None
             return _error(429, "Rate limit reached", "rate_limit_exceeded", headers)
         self._recent.append(now)
+        self.room.append(self.busy + 1)
         return None
 
     def _fault(self, body: Mapping[str, Any], name: str) -> str:

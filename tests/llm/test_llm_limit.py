@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ def error(kind: str = "network", retryable: bool = True) -> ProviderError:
 def test_a_tenth_of_random_refusals_leaves_most_lanes_open(seed: int, most: int) -> None:
     lanes, dice, low = Lanes(most), random.Random(seed), float(most)
     for _ in range(3000):
-        lanes.refused(None) if dice.random() < 0.1 else lanes.answered()
+        lanes.refused(None, lanes._cuts) if dice.random() < 0.1 else lanes.answered()
         low = min(low, lanes.limit)
     assert low >= most * 0.4 and lanes.limit >= most * 0.6
 
@@ -30,11 +31,34 @@ def test_a_tenth_of_random_refusals_leaves_most_lanes_open(seed: int, most: int)
 def test_many_refusals_cut_the_lanes_and_answers_open_them_again() -> None:
     lanes = Lanes(64)
     for _ in range(200):
-        lanes.refused(None)
-    assert lanes.limit < 10 and lanes.congested
+        lanes.refused(None, lanes._cuts)
+    assert lanes.limit < 10
     for _ in range(5000):
         lanes.answered()
-    assert lanes.limit == 64 and not lanes.congested
+    assert lanes.limit == 64
+
+
+def test_refusals_of_what_was_sent_before_a_cut_do_not_cut_again() -> None:
+    lanes = Lanes(64)
+    for _ in range(60):  # a burst that went out together
+        lanes.refused(None, 0)
+    assert lanes.limit == pytest.approx(64 * limit.CUT) and lanes._gate == 0.0
+
+
+def test_everyone_waits_as_long_as_retry_after_says_or_ever_longer_when_one_lane_is_too_many() -> None:
+    def gate(lanes: Lanes, after: float | None) -> float:
+        before = lanes._cuts
+        while lanes._cuts == before:
+            lanes.refused(after, before)
+        return lanes._gate - time.monotonic()
+
+    assert gate(Lanes(64), 7.0) == pytest.approx(7.0, abs=0.5)
+    one = Lanes(1)
+    assert [gate(one, None) for _ in range(4)] == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.05)
+    for _ in range(limit.WINDOW):
+        one.answered()
+    one._gate = 0.0
+    assert gate(one, None) == pytest.approx(0.1, abs=0.05)
 
 
 def test_an_endpoint_with_eight_places_is_found() -> None:
@@ -42,13 +66,22 @@ def test_an_endpoint_with_eight_places_is_found() -> None:
     lanes = Lanes(64)
     answered = refused = 0
     for round_ in range(400):
-        under_way = int(lanes.limit)
+        under_way, sent = int(lanes.limit), lanes._cuts
         for i in range(under_way):
-            lanes.answered() if i < 8 else lanes.refused(None)
+            lanes.answered() if i < 8 else lanes.refused(None, sent)
             if round_ >= 100:
                 answered, refused = answered + (i < 8), refused + (i >= 8)
     assert 7 <= lanes.limit <= 16
     assert refused < answered / 2
+
+
+def test_what_was_found_out_outlives_the_event_loop() -> None:
+    lanes = Lanes(64)
+    for _ in range(100):
+        lanes.refused(None, lanes._cuts)
+    found = lanes.limit
+    lanes.reset()
+    assert lanes.limit == found < 64
 
 
 @settings(deadline=None, max_examples=25)

@@ -28,14 +28,16 @@ class Lanes:
 
     Additive increase, multiplicative decrease (Chiu and Jain 1989), driven by the share of refusals in a window rather than by
     single ones: a stray 429 costs one call its retry and nobody else anything. A window that refuses much cuts the limit to 0.7
-    and makes everyone wait for what Retry-After says, or for a pause that doubles while cutting does not help.
+    and makes everyone wait for what Retry-After says. Refusals of calls that were sent before a cut say nothing of the new limit and
+    are not counted against it. Only where one lane is still too many does a pause follow, which doubles while it does not help:
+    then it is the calls per minute that are limited, and not those at once.
     """
 
     def __init__(self, most: int, rpm: float | None = None, tpm: float | None = None) -> None:
         self.most = most
         self._requests, self._tokens = _Pace(rpm), _Pace(tpm)
-        self.limit, self.congested = float(most), False
-        self._gate, self._cuts, self._seen, self._refused = 0.0, 0, 0, 0
+        self.limit = float(most)
+        self._gate, self._cuts, self._seen, self._refused, self._pauses = 0.0, 0, 0, 0, 0
         self.reset()
 
     def reset(self) -> None:
@@ -43,8 +45,8 @@ class Lanes:
         self.busy = 0
         self._queue: deque[asyncio.Future[None]] = deque()
 
-    async def enter(self, tokens: int) -> None:
-        """Wait for a free lane, an open gate and the pace. `tokens` is the call's estimated size."""
+    async def enter(self, tokens: int) -> int:
+        """Wait for a free lane, an open gate and the pace; `tokens` is the call's estimated size. Returns how many cuts there were."""
         if self.busy < int(self.limit) and not self._queue:
             self.busy += 1
         else:
@@ -58,6 +60,7 @@ class Lanes:
         except BaseException:
             self.leave()
             raise
+        return self._cuts
 
     def leave(self) -> None:
         """Give the lane to whoever waits."""
@@ -74,22 +77,28 @@ class Lanes:
             self.limit = min(float(self.most), self.limit + 1 / self.limit)
         self._count()
 
-    def refused(self, after: float | None) -> None:
-        """A call was refused for asking too fast; `after` is what Retry-After said."""
+    def refused(self, after: float | None, sent: int) -> None:
+        """A call was refused for asking too fast; `after` is what Retry-After said, `sent` what `enter` returned."""
+        if sent < self._cuts:
+            return
         self._refused += 1
-        if self._refused > MUCH * max(WINDOW, int(self.limit)):
-            self.limit = max(1.0, self.limit * CUT)
-            pause = after if after is not None else min(LONGEST_PAUSE, 0.1 * 2.0**self._cuts)
-            self._gate = max(self._gate, time.monotonic() + pause)
-            self._cuts += 1
-            self.congested, self._seen, self._refused = True, 0, 0
-        else:
+        if self._refused <= MUCH * max(WINDOW, int(self.limit)):
             self._count()
+            return
+        pause = after or 0.0
+        if self.limit <= 1:
+            pause = max(pause, min(LONGEST_PAUSE, 0.1 * 2.0**self._pauses))
+            self._pauses += 1
+        if pause:
+            self._gate = max(self._gate, time.monotonic() + pause)
+        self.limit = max(1.0, self.limit * CUT)
+        self._cuts += 1
+        self._seen, self._refused = 0, 0
 
     def _count(self) -> None:
         self._seen += 1
         if self._seen >= max(WINDOW, int(self.limit)):  # a whole window without a cut
-            self.congested, self._cuts, self._seen, self._refused = False, 0, 0, 0
+            self._pauses, self._seen, self._refused = 0, 0, 0
 
     async def _turn(self) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -280,7 +280,9 @@ class Model:
                 turn.set_result(reply)
 
     async def _retrying(self, request: Request, key: str) -> Reply:
+        """Ask until there is an answer, at most `retries` times more. Refusals for speed only count while nobody is answered."""
         attempt = tries = 0
+        answered = self.spent.calls
         while True:
             try:
                 return await self._attempt(request, key, attempt)
@@ -288,7 +290,8 @@ class Model:
                 if not error.retryable or self.stopped is not None or error is self._breaker.dead:
                     raise
                 if not self._breaker.open:  # while it is open, waiting is the breaker's business and costs no tries
-                    tries += 1
+                    tries = 1 if error.kind == "rate" and self.spent.calls > answered else tries + 1
+                    answered = self.spent.calls
                     if tries > self.retries:
                         raise
                     await asyncio.sleep(self._backoff(error, tries))
@@ -296,7 +299,7 @@ class Model:
                 self.spent.retries += 1
 
     async def _attempt(self, request: Request, key: str, attempt: int) -> Reply:
-        await self._lanes.enter(prompt_tokens(request) + request.max_tokens if self._paced else 0)
+        sent = await self._lanes.enter(prompt_tokens(request) + request.max_tokens if self._paced else 0)
         probe, hold, settled = False, None, False
         start = time.perf_counter()
         try:
@@ -316,7 +319,7 @@ class Model:
             return reply
         except ProviderError as error:
             if hold is not None:
-                self._failed(error, probe, hold)
+                self._failed(error, probe, hold, sent)
                 settled = True
                 self._note(key, request, None, error, time.perf_counter() - start, attempt)
             raise
@@ -340,12 +343,12 @@ class Model:
         usd = self.price.usd(reply.usage) if self.price is not None else None
         return Reply(text, reply.finish, reply.model, reply.usage, reply.logprobs, reply.seconds, usd, key=key)
 
-    def _failed(self, error: ProviderError, probe: bool, hold: Hold) -> None:
+    def _failed(self, error: ProviderError, probe: bool, hold: Hold, sent: int) -> None:
         unsure = error.kind in ("timeout", "network", "protocol")
         self.spent.unsure += unsure
         self._budget.settle(hold, None, billed=unsure)
         if error.kind == "rate":
-            self._lanes.refused(error.retry_after)
+            self._lanes.refused(error.retry_after, sent)
         if error.kind in _endpoint:
             self._breaker.failed(error, probe)
             return
@@ -354,11 +357,10 @@ class Model:
         self._breaker.abandoned(probe)
 
     def _backoff(self, error: ProviderError, tries: int) -> float:
-        """Seconds until the next try: what the endpoint asks; about one call's time after a stray 429; else exponential with jitter."""
+        """Seconds until the next try: what the endpoint asks; about one call's time after a 429; else exponential with jitter."""
         if error.retry_after is not None:
             return error.retry_after * random.uniform(1.0, 1.1)
-        stray = error.kind == "rate" and not self._lanes.congested
-        base = min(BACKOFF, max(0.02, self._latency)) if stray else BACKOFF
+        base = min(BACKOFF, max(0.02, self._latency)) if error.kind == "rate" else BACKOFF
         return random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, base * 2.0 ** (tries - 1))
 
     def _note(
