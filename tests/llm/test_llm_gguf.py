@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import random
@@ -313,3 +314,54 @@ print(len(asyncio.run(main())) > 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+# ---------------------------------------------------------------- exact: false
+
+
+@pytest.mark.model
+def test_the_fast_mode_answers_holds_to_its_forms_and_has_an_identity_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("ZHILING_CACHE", str(tmp_path))
+    fast = make(parallel=4, context=256, threads=1, exact=False)
+    assert fast.model == f"{make().model}+fast"  # no reply of one is taken for the other's
+    requests = [say(f"Write a sentence about the number {i}.") for i in range(8)]
+
+    async def main() -> list[Reply | ProviderError]:
+        async with Model(fast) as model:
+            found = await model.ask_all(requests)
+            found.append(await model.ask(say("Is 'superb' praise?", choices=("yes", "no"))))
+            return found
+
+    *replies, chosen = asyncio.run(main())
+    assert all(isinstance(reply, Reply) and reply.text and reply.usage.completion for reply in replies)
+    assert isinstance(chosen, Reply) and chosen.text in ("yes", "no") and not chosen.repaired
+    (file,) = (tmp_path / "models").iterdir()  # whole, nothing half made beside it
+    header = read_header(file)
+    assert header.tensors == read_header(embedded.gguf_path()).tensors
+    assert header.metadata["tokenizer.chat_template"]
+
+
+@pytest.mark.model
+def test_requantised_weights_are_almost_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gguf = pytest.importorskip("gguf")
+    import numpy as np
+    from gguf.quants import dequantize
+
+    from zhiling.llm.requantise import q8
+
+    monkeypatch.setenv("ZHILING_CACHE", str(tmp_path))
+    source, target = gguf.GGUFReader(embedded.gguf_path()), gguf.GGUFReader(q8(embedded.gguf_path()))
+    for a, b in list(zip(source.tensors, target.tensors, strict=True))[:12]:
+        x, y = dequantize(a.data, a.tensor_type), dequantize(b.data, b.tensor_type)
+        assert a.name == b.name and float(np.abs(x - y).max()) <= float(np.abs(x).max()) / 127
+
+
+@pytest.mark.model
+def test_the_fast_mode_without_its_package_is_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "gguf" else real(name))
+    with pytest.raises(RecipeError, match=r"'gguf' is not installed"):
+        make(exact=False)

@@ -4,6 +4,7 @@ The same request gives the same text, bit for bit, whether it is answered alone 
 flash attention is off, because its blocks depend on what else is in the batch; one prompt at a time is read, within one step, because a
 lone token takes another matrix kernel than several do; and no prompt starts from what an earlier request left in its slot. (Seen with
 SmolLM2-135M Q4_1 at 8 sequences: without them 7 of 24 prompts changed their greedy text, with them none its log-probabilities.)
+`exact: false` gives all three up for speed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +26,7 @@ from zhiling.llm.gguf_file import Header, fingerprint, read_header
 from zhiling.llm.machine import quiet_cores
 from zhiling.llm.openai import read_answer
 from zhiling.llm.pattern import compiled
+from zhiling.llm.requantise import q8
 from zhiling.registry import provider
 from zhiling.text import cut
 from zhiling.types import Reply, Request
@@ -39,19 +42,26 @@ def gguf(
     context: Annotated[int, Ge(64)] = 2048,
     parallel: Annotated[int, Ge(1)] = 8,
     threads: Annotated[int, Ge(1)] | None = None,
+    exact: bool = True,
 ) -> Gguf:
     """A GGUF file, by default the small English model that zhiling brings along.
 
     `context` is tokens per sequence, `parallel` how many sequences are decoded together, `threads` how many cores decode (default:
-    the physical ones that are quiet now). The file is checked here and loaded at the first reply. Raises ProviderError when the
-    file is missing, damaged or of another kind, RecipeError when the package xllamacpp is not installed.
+    the physical ones that are quiet now). `exact: false` gives up that a reply is the same bit for bit alone and in a crowd, and is faster
+    by far where prompts begin alike (the reply cache still makes a rerun repeat): flash attention, prompts read together and from what
+    a slot holds already, and for the embedded model weights in Q8_0 (made once, in seconds). The file is checked here and loaded at
+    the first reply. Raises ProviderError when the file is missing, damaged or of another kind, RecipeError when the package xllamacpp
+    is not installed.
     """
     from importlib.util import find_spec
 
     if find_spec("xllamacpp") is None:
         raise missing("xllamacpp")
-    file = embedded.gguf_path() if path == "embedded" else Path(path).expanduser()
-    return Gguf(file, read_header(file), context, parallel, threads)
+    brought = path == "embedded"
+    file = embedded.gguf_path() if brought else Path(path).expanduser()
+    if brought and not exact and find_spec("gguf") is None:
+        raise missing("gguf")
+    return Gguf(file, read_header(file), context, parallel, threads, exact, requantised=brought and not exact)
 
 
 class Gguf:
@@ -60,8 +70,18 @@ class Gguf:
     name = "gguf"
     can: frozenset[str] = frozenset({"chat", "complete", "schema", "choices", "regex", "logprobs", "seed"})
 
-    def __init__(self, path: Path, header: Header, context: int, parallel: int, threads: int | None) -> None:
-        self.model = f"{path.stem}#{fingerprint(path)}"
+    def __init__(
+        self,
+        path: Path,
+        header: Header,
+        context: int,
+        parallel: int,
+        threads: int | None,
+        exact: bool,
+        requantised: bool = False,
+    ) -> None:
+        self.model = f"{path.stem}#{fingerprint(path)}" + ("" if exact else "+fast")
+        self._exact, self._requantised = exact, requantised
         self.lanes = parallel
         self._path, self._context, self._threads = path, context, threads
         self._plain = not header.metadata.get("tokenizer.chat_template")
@@ -92,21 +112,24 @@ class Gguf:
         server = self._load()
         chat = request.prompt is None
         ask = server.handle_chat_completions if chat else server.handle_completions
-        slot = self._slots.get()
+        whole = self._body(request) | _limits(request) | {"max_tokens": request.max_tokens, "cache_prompt": True}
         try:
-            body = self._body(request) | {"id_slot": slot}
-            with self._reading:  # one prompt at a time, from scratch, in one piece
-                self._checked(ask(body | {"max_tokens": 0, "cache_prompt": False}))
-            answer = self._checked(
-                ask(body | _limits(request) | {"max_tokens": request.max_tokens, "cache_prompt": True})
-            )
+            answer = self._checked(self._exactly(ask, request, whole) if self._exact else ask(whole))
         except ProviderError:
             raise
         except (ValueError, RuntimeError) as error:
             raise self._error(str(error)) from error
+        return read_answer(answer, self._path.stem, chat, time.perf_counter() - start)
+
+    def _exactly(self, ask: Callable[[dict[str, Any]], Any], request: Request, whole: dict[str, Any]) -> Any:
+        slot = self._slots.get()
+        try:
+            start = self._body(request) | {"id_slot": slot, "max_tokens": 0, "cache_prompt": False}
+            with self._reading:  # one prompt at a time, from scratch, in one piece
+                self._checked(ask(start))
+            return ask(whole | {"id_slot": slot})
         finally:
             self._slots.put(slot)
-        return read_answer(answer, self._path.stem, chat, time.perf_counter() - start)
 
     def _load(self) -> Any:
         with self._loading:
@@ -118,13 +141,15 @@ class Gguf:
         import xllamacpp
 
         params = xllamacpp.CommonParams()
-        params.model.path = str(self._path)
+        params.model.path = str(q8(self._path) if self._requantised else self._path)
         params.n_parallel, params.n_ctx = self.lanes, self.lanes * self._context
         params.n_batch = self._context + self.lanes  # a whole prompt and everybody's next token in one step
         params.n_ubatch = min(params.n_batch, max(64, SCORES // self._context))
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads or quiet_cores()
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.slot_prompt_similarity, params.cache_ram_mib, params.cache_idle_slots = 0.0, 0, False
+        if self._exact:
+            params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            params.slot_prompt_similarity = 0.0
+        params.cache_ram_mib, params.cache_idle_slots = 0, False
         params.verbosity, params.warmup, params.ui = -1, False, False
         if self._plain:
             params.chat_template = plain.TEMPLATE
