@@ -6,6 +6,7 @@
   (a search for related rows).
 * `simclue_accuracy`: the share of SimCLUE rows whose positive title ranks above the hard negative.
 * `crosslingual_hit10`: Chinese news sentences as queries against their English translations.
+* `adaptation_correct`: retrieved instructions made another task's own that name its language or labels and none of the source's.
 * `p95_ms_52k`, `build_s_52k`: searching and building (without embeddings) with Alpaca's 52k instructions.
 * `p95_ms_1m`: searching a million made-up rows (not with --quick: building them takes minutes and 4 GB of disk).
 Each quality is also shown for keywords alone and for other weights of the vector part.
@@ -28,8 +29,12 @@ from typing import Any
 import numpy as np
 
 from zhiling.construct import bank_view as banks
-from zhiling.construct.bank import Bank
+from zhiling.construct.bank import Bank, Row
+from zhiling.construct.bank import shipped as banks_shipped
+from zhiling.construct.retrieve_adapt import adapt
+from zhiling.construct.sandbox import compiled
 from zhiling.embed import Use
+from zhiling.types import Task
 
 WEIGHTS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8)
 
@@ -44,7 +49,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for measure in (natural_instructions, simclue, crosslingual):
+        for measure in (natural_instructions, simclue, crosslingual, adaptation):
             rows += measure(args.data, folder / measure.__name__, use, args.quick)
         rows += speed(args.data, folder / "speed", args.quick)
         if not args.quick:
@@ -130,6 +135,77 @@ def crosslingual(data: Path, folder: Path, use: Use, quick: bool) -> list[dict[s
     bank = made(folder, {str(pair["i"]): pair["en"] for pair in pairs}, use)
     found = sum(str(pair["i"]) in {hit.row.id for hit in bank.search(pair["zh"], 10)} for pair in pairs)
     return weighted({"crosslingual_hit10": found / len(pairs)}, banks.VECTOR_WEIGHT)
+
+
+TARGETS = {
+    "法语": "French", "西班牙语": "Spanish", "德语": "German", "日语": "Japanese", "俄语": "Russian", "阿拉伯语": "Arabic",
+    "葡萄牙语": "Portuguese", "意大利语": "Italian", "韩语": "Korean", "越南语": "Vietnamese",
+}  # fmt: skip
+OTHERS = (
+    *TARGETS, "英语", "英文", "法文", "德文", "日文", "韩文", "俄文", "西班牙文", "中文", "汉语", "文言", "粤语", "荷兰语", "希腊语",
+    "拉丁语", "藏语", *TARGETS.values(), "English", "Chinese", "Mandarin", "Cantonese", "Dutch", "Greek", "Latin", "Hindi",
+    "Turkish", "Polish", "Thai",
+)  # fmt: skip
+CHOICES = {
+    "zh": (
+        ("好评", "差评"),
+        ("体育", "财经", "科技"),
+        ("蕴含", "中立", "矛盾"),
+        ("是", "否"),
+        ("垃圾短信", "正常短信"),
+    ),
+    "en": (
+        ("like", "dislike"),
+        ("sports", "finance", "science"),
+        ("entailment", "neutral", "contradiction"),
+        ("spam", "ham"),
+    ),
+}
+
+
+def adaptation(data: Path, folder: Path, use: Use, quick: bool) -> list[dict[str, Any]]:
+    """Retrieved instructions made a task's own: does the text name the task's language or labels, and no longer the source's?
+
+    Judged by the plain lists above and by the worked answer of the row it came from, not by what the adapter knows. Of `pool` rows
+    retrieved per task, `adaptation_taken` could be adapted; the others are refused with a reason and do not count.
+    """
+    bank = banks_shipped(use)
+    right, taken, seen = 0, 0, 0
+    for row, task, lang, wanted, unwanted in goals(bank):
+        seen += 1
+        made = adapt(row, task, lang)
+        if isinstance(made, str):
+            continue
+        taken += 1
+        said = compiled(made.instruction).render(dict.fromkeys(task.inputs, ""))
+        right += all(word in said for word in wanted) and not any(word in said for word in unwanted)
+    figures = {"adaptation_correct": right / taken, "adaptation_n": float(taken), "adaptation_taken": taken / seen}
+    return [{"figure": name, "weight": None, "value": value} for name, value in figures.items()]
+
+
+def goals(bank: Bank) -> Iterator[tuple[Row, Task, str, tuple[str, ...], tuple[str, ...]]]:
+    """(retrieved row, task, language, the words the result must have, the words it must not have)."""
+    for zh, en in TARGETS.items():
+        for lang, name in (("zh", zh), ("en", en)):
+            said = f"把句子翻译成{zh}。" if lang == "zh" else f"Translate the sentence into {en}."
+            task = Task("t", said, "translation", ("source",), "target", langs=(lang,))
+            for hit in bank.search(said, 24, lang=lang, family="translation"):
+                yield hit.row, task, lang, (name,), tuple(other for other in OTHERS if other not in name)
+    for lang, sets in CHOICES.items():
+        for labels in sets:
+            said = (
+                f"判断文本属于{'、'.join(labels)}。" if lang == "zh" else f"Classify the text as {', '.join(labels)}."
+            )
+            task = Task("t", said, "classification", ("text",), "label", langs=(lang,), labels=labels)
+            for hit in bank.search(said, 24, lang=lang, family="classification"):
+                answer = hit.row.output.strip()
+                yield (
+                    hit.row,
+                    task,
+                    lang,
+                    labels,
+                    (answer,) if answer and not any(answer in one for one in labels) else (),
+                )
 
 
 class Random:
