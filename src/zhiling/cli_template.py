@@ -142,6 +142,85 @@ def import_templates(
         raise typer.Exit(1 if drafts else 2)
 
 
+@template.command("new")
+def new_template(
+    examples: Annotated[
+        Path | None, typer.Argument(help="CSV or JSONL of a few examples. 几条示例。", metavar="[EXAMPLES]")
+    ] = None,
+    describe: Annotated[str, typer.Option(help="The task in words. 用文字说明任务。")] = "",
+    target: Annotated[str, typer.Option(help="The answer's field. 答案字段。")] = "",
+    lang: Annotated[str, typer.Option(help="zh or en; told from the examples. 语言。")] = "",
+    name: Annotated[str, typer.Option("--id", help="The definition's id. 模板 id。")] = "",
+    model: Annotated[
+        str, typer.Option(help="provider=openai,model=..,base_url=..; default the embedded one; none: rules. 模型。")
+    ] = "",
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The YAML file to write. 输出文件。")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draft a definition from a few examples with a model, render and lint it. 由几条示例起草模板。"""
+    import asyncio
+
+    from zhiling.construct.drafting import Drafted, draft
+    from zhiling.data import rows
+
+    if examples is None and not describe:
+        mend = say("zhiling template new FILE, or --describe TEXT", "zhiling template new 文件，或 --describe 说明")
+        raise DataError(say("neither examples nor a description", "既无示例也无说明"), where="template new", mend=mend)
+    if lang not in ("", "zh", "en"):
+        raise DataError(say("the language is zh or en", "语言应为 zh 或 en"), where="--lang")
+    if out is not None and out.exists():
+        mend = say("name another, or remove it", "请换一个文件名，或先删去")
+        raise DataError(say("the file is there already", "文件已存在"), where=str(out), mend=mend)
+    given = [row for _, row in rows(examples) if not isinstance(row, str)][:50] if examples else []
+
+    async def work() -> Drafted:
+        settings = {
+            "describe": describe,
+            "lang": lang,
+            "target": target,
+            "name": name or (examples.stem if examples else ""),
+        }
+        if model == "none":
+            return await draft(given, model=None, **settings)
+        from zhiling.llm import open_model
+
+        async with open_model(_spec(model), cache=None, where="--model") as ready:
+            return await draft(given, model=ready, **settings)
+
+    made = asyncio.run(work())
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(made.draft.text(), encoding="utf-8")
+    if as_json:
+        told = {
+            "by": made.by,
+            "notes": made.notes,
+            "file": str(out) if out else None,
+            "definition": made.draft.definition,
+        }
+        print(json.dumps(told, ensure_ascii=False, indent=1))
+        return
+    for note in made.notes:
+        print(note, file=sys.stderr)
+    words = {
+        "model": ("the model", "模型"),
+        "repaired": ("the model, repaired", "模型（修订后）"),
+        "rules": ("rules", "规则"),
+    }
+    print(say("worded by: ", "措辞来自：") + say(*words[made.by]), file=sys.stderr)
+    print(made.draft.text() if out is None else say(f"written: {out}", f"已写出：{out}"))
+
+
+def _spec(text: str) -> dict[str, Any]:
+    """The model's entry from "key=value,key=value"; nothing for the embedded model."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    wrong = [name for name, equals, _ in pairs if not equals]
+    if wrong:
+        mend = "provider=openai,model=NAME,base_url=URL"
+        raise DataError(say(f"not key=value: {wrong[0]}", f"不是“键=值”的形式：{wrong[0]}"), where="--model", mend=mend)
+    return {name.strip(): value.strip() for name, _, value in pairs} or {"provider": "gguf"}
+
+
 def _definition(name: str) -> Any:
     from zhiling.construct.library import list_definitions, load_definition
 

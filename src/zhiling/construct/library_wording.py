@@ -120,6 +120,13 @@ def flaws(wording: str, lang: str, *, has_input: bool, brief: bool = False) -> I
         )
 
 
+def states(wording: str) -> bool:
+    """Whether a text tells something ("The review is good.") rather than asks for it: stricter than `flaws`, for what models write."""
+    said = wording.strip()
+    asks = re.search(r"[?？]|请|\b(?:please|you|your|task|must|should)\b", said, re.I)
+    return asks is None and _names_only.match(said) is not None
+
+
 Rule: TypeAlias = Callable[[str, str], Iterator[Flaw]]
 
 

@@ -41,7 +41,8 @@ class Draft:
 
     def text(self) -> str:
         """The definition as YAML, with its origin on the first line."""
-        return f"# {say('imported from', '导入自')} {self.source}\n{as_yaml(self.definition)}"
+        origin = f"{say('imported from', '导入自')} {self.source}" if self.source else say("a draft", "草稿")
+        return f"# {origin}\n{as_yaml(self.definition)}"
 
     def checked(self) -> Definition:
         """The definition itself, as it will be read. Raises RecipeError where it cannot be."""
