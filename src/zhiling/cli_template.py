@@ -19,48 +19,116 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机
 
 @template.command("list")
 def list_templates(
-    family: Annotated[str | None, typer.Option(help="Only this family. 只看某一族。")] = None, as_json: Json = False
+    family: Annotated[str | None, typer.Option(help="Only this family. 只看某一族。")] = None,
+    lang: Annotated[str, typer.Option(help="Only phrasings of this language: zh or en. 只看某种语言。")] = "",
+    as_json: Json = False,
 ) -> None:
     """The shipped definitions. 列出自带模板。"""
-    from zhiling.construct.library import list_definitions
+    from zhiling.construct.library import FAMILIES, list_definitions
     from zhiling.show import show_table
 
+    if family is not None and family not in FAMILIES:
+        raise DataError(
+            say(f"no family '{family}'", f"没有“{family}”这一族"), where="--family", mend=", ".join(FAMILIES)
+        )
+    found = [d for d in list_definitions(family) if not lang or lang in d.langs]
+    counts = [sum(not lang or phrasing.lang == lang for phrasing in d.phrasings) for d in found]
     rows = [
-        {
-            "id": d.id,
-            "family": d.family,
-            "langs": ",".join(d.langs),
-            "fields": ", ".join(d.fields),
-            "phrasings": len(d.phrasings),
-        }
-        for d in list_definitions(family)
+        {"id": d.id, "family": d.family, "langs": ",".join(d.langs), "fields": ", ".join(d.fields), "phrasings": count}
+        for d, count in zip(found, counts, strict=True)
     ]
     show_table(rows, as_json)
+    if not as_json:
+        print(
+            say(f"{len(found)} definitions, {sum(counts)} phrasings", f"{len(found)} 个模板定义，{sum(counts)} 条措辞")
+        )
 
 
 @template.command("show")
 def show_template(
     name: Annotated[str, typer.Argument(help="A definition's id or YAML file. 模板 id 或文件。")],
+    lang: Annotated[str, typer.Option(help="Only phrasings of this language. 只看某种语言。")] = "",
+    as_json: Json = False,
 ) -> None:
     """A definition with every phrasing, rendered with its example. 查看一个模板的全部措辞。"""
-    from zhiling.construct.library_check import show
+    from zhiling.construct.library_check import rendered, show
 
-    print(show(_definition(name)))
+    definition = _definition(name)
+    if not as_json:
+        print(show(definition, lang))
+        return
+    made = {example.maker.removeprefix("template:"): example for example in rendered(definition)}
+    phrasings = [
+        {
+            **asdict(phrasing),
+            "name": (said := definition.name(phrasing)),
+            "example": _row(made[said]) if said in made else None,
+        }
+        for phrasing in definition.phrasings
+        if not lang or phrasing.lang == lang
+    ]
+    print(json.dumps({**asdict(definition), "phrasings": phrasings}, ensure_ascii=False, indent=1))
 
 
 @template.command("render")
 def render_template(
-    text: Annotated[str, typer.Argument(help="A text with {slots}. 带 {空位} 的文本。")],
-    values: Annotated[list[str], typer.Argument(help="name=value ... 空位名=值", metavar="NAME=VALUE")],
+    text: Annotated[
+        str, typer.Argument(help="A text with {slots}, a definition's id, or a YAML file. 文本、模板 id 或文件。")
+    ],
+    values: Annotated[
+        list[str] | None, typer.Argument(help="name=value ... 空位名=值", metavar="[NAME=VALUE]...")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="A data file: its row fills the template. 数据文件。")] = None,
+    row: Annotated[int, typer.Option(min=1, help="Which row of it, from 1. 第几行，从 1 数起。")] = 1,
+    lang: Annotated[str, typer.Option(help="Only phrasings of this language. 只看某种语言。")] = "",
+    as_json: Json = False,
 ) -> None:
-    """Fill a plain text such as '将句子翻译成{语言}：{句子}'. 填充一段模板文本。"""
-    from zhiling.construct.template import from_format, render
-
-    pairs = [value.partition("=") for value in values]
+    """Fill '将句子翻译成{语言}：{句子}', or every phrasing of a definition, with values or a row of data. 填充模板。"""
+    pairs = [value.partition("=") for value in values or []]
     wrong = [name for name, equals, _ in pairs if not equals]
     if wrong:
         raise DataError(say(f"not name=value: {wrong[0]}", f"不是“名=值”的形式：{wrong[0]}"), where="template render")
-    print(render(from_format(text), {name: value for name, _, value in pairs}))
+    fields = {**(_data_row(data, row) if data else {}), **{name: value for name, _, value in pairs}}
+    if "{" in text:
+        from zhiling.construct.template import from_format, render
+
+        shown = render(from_format(text), fields)
+        print(json.dumps({"prompt": shown}, ensure_ascii=False) if as_json else shown)
+        return
+    from zhiling.construct.library_check import rendered
+
+    definition = _definition(text)
+    made = [one for one in rendered(definition, fields or None) if not lang or one.lang == lang]
+    if as_json:
+        print(json.dumps([_row(one) for one in made], ensure_ascii=False, indent=1))
+    else:
+        print("\n\n".join(f"# {one.maker.removeprefix('template:')}\n{one.prompt}\n→ {one.output}" for one in made))
+    if not made:
+        have, need = ", ".join(fields) or "-", ", ".join(definition.fields)
+        mend = say(f"it needs {need}; given: {have}", f"需要字段 {need}；现有：{have}")
+        raise DataError(
+            say("the row does not fill any phrasing", "这一行数据无法填充任何措辞"), where=definition.id, mend=mend
+        )
+
+
+def _data_row(path: Path, number: int) -> dict[str, str]:
+    from zhiling.data import rows, text_of
+
+    count = 0
+    for count, (line, found) in enumerate(rows(path), 1):
+        if count == number:
+            if isinstance(found, str):
+                raise DataError(found, where=f"{path}:{line}")
+            return {str(key): text_of(value) for key, value in found.items()}
+    raise DataError(
+        say(f"the file has {count} rows", f"文件只有 {count} 行"), where=str(path), mend=f"--row 1..{count}"
+    )
+
+
+def _row(example: Any) -> dict[str, Any]:
+    """An example for programs: what a model would see, and where it came from."""
+    kept = ("maker", "lang", "system", "instruction", "input", "output")
+    return {key: getattr(example, key) for key in kept}
 
 
 @template.command("check")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -133,14 +133,16 @@ def _across(known: list[tuple[Definition, Where | None]]) -> Iterator[Finding]:
             said.append((definition, where, i, grams))
 
 
-def show(definition: Definition) -> str:
-    """The definition for reading: what it is for, its fields, and every phrasing, rendered with its first example."""
+def show(definition: Definition, lang: str = "") -> str:
+    """The definition for reading: what it is for, its fields, and every phrasing (of one language), rendered with its first example."""
     names = ", ".join(definition.fields)
     lines = [f"{definition.id}  [{definition.family}]  {', '.join(definition.langs)}"]
     lines += [f"  {words}" for words in definition.description.values()]
     lines += [say(f"  fields: {names} -> {definition.target}", f"  字段：{names} → {definition.target}")]
     shown = {example.maker: example for example in rendered(definition)}
     for phrasing in definition.phrasings:
+        if lang and phrasing.lang != lang:
+            continue
         name = definition.name(phrasing)
         lines.append(f"\n  {name}  ({phrasing.register})")
         example = shown.get(f"template:{name}")
@@ -149,11 +151,12 @@ def show(definition: Definition) -> str:
     return "\n".join(lines)
 
 
-def rendered(definition: Definition) -> Iterator[Example]:
-    """Every phrasing filled with the definition's first example in its language."""
+def rendered(definition: Definition, fields: Mapping[str, str] | None = None) -> Iterator[Example]:
+    """Every phrasing filled with the fields, or with the definition's first example in its language; those that can be."""
     for lang in definition.langs:
         task = sample_task(definition, lang)
-        records = [Record(task.name, row, lang=lang) for row in (definition.examples or {}).get(lang, ())[:1]]
+        rows = (definition.examples or {}).get(lang, ())[:1] if fields is None else (fields,)
+        records = [Record(task.name, row, lang=lang) for row in rows]
         for template in bind(definition, task):
             yield from (made for made in fill(records, [template], task=task, seed=0) if isinstance(made, Example))
 
