@@ -7,7 +7,10 @@ Every client runs in a process of its own against a server in another; times are
   aiohttp client. Medians of interleaved runs. The openai SDK beside them, where it is installed.
 * `ratio_429`: 1,000 such calls of which a random tenth is refused with 429 (no Retry-After), over the same without.
 * `rss_mb_million`: peak memory of a run over a million prompts from a generator, server at 0 ms (--quick: 50,000).
-* `local_parallel_speedup`: tokens per second of the embedded GGUF at 16 sequences over one.
+* `local_parallel_speedup`: tokens per second of the embedded GGUF at 16 sequences over one, reading the prompts included, in the default
+  mode, where replies are the same bit for bit alone and in a crowd; `..._fast`: the same with `exact: false`. `local_fast_over_exact`:
+  `exact: false` over the default at 16 sequences; `..._shared_prompt`: on short answers to prompts that begin alike, as a judge's do, each
+  mode at its better number of sequences (every sequence must read the common beginning once).
 * `estimate_error`: how far the plan's cost is from the bill, as a share of the bill: recipes over real tasks (instruction induction)
   that let a model propose instructions and judge rows. The worst of two: the embedded GGUF in this process, which a plan may try, and the
   same model behind llama.cpp's HTTP server, of which the plan knows what the trace of a run on other tasks says. `estimate_error_cold`:
@@ -242,20 +245,45 @@ def million(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
     return {"rss_mb_million": row["rss_mb"]}, [row]
 
 
+RUBRIC = (
+    "Read the instruction below as a strict judge and answer with one word, good or bad. Consider whether it is clear and complete, whether "
+    "a model could follow it without guessing what its writer meant, and whether its input belongs to it. Ignore spelling and length. "
+) * 2
+
+
 def local(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    rows = [asyncio.run(_local(parallel, 16 if quick else 48)) for parallel in (1, 16)]
-    return {"local_parallel_speedup": rows[1]["tokens_per_s"] / rows[0]["tokens_per_s"]}, rows
+    count = 16 if quick else 48
+    rows = [
+        asyncio.run(_local(parallel, count, exact, prompt, tokens))
+        for prompt, tokens in (("", 48), (RUBRIC, 8))
+        for exact in (True, False)
+        for parallel in (1, 16)
+    ]
+    one, many, fast_one, fast_many, *judged = (row["tokens_per_s"] for row in rows)
+    figures = {
+        "local_parallel_speedup": many / one,
+        "local_parallel_speedup_fast": fast_many / fast_one,
+        "local_fast_over_exact": fast_many / many,
+        "local_fast_over_exact_shared_prompt": max(judged[2:]) / max(judged[:2]),
+    }
+    return figures, rows
 
 
-async def _local(parallel: int, count: int) -> dict[str, Any]:
+async def _local(parallel: int, count: int, exact: bool, shared: str, tokens: int) -> dict[str, Any]:
     from zhiling.llm import open_model
     from zhiling.llm.machine import quiet_cores
     from zhiling.types import Reply, Request
 
     threads = quiet_cores()
-    model = open_model({"provider": "gguf", "parallel": parallel, "context": 512, "threads": threads}, cache=None)
+    spec = {"provider": "gguf", "parallel": parallel, "context": 512, "threads": threads, "exact": exact}
+    model = open_model(spec, cache=None)
     requests = [
-        Request(messages=(("user", f"Write a sentence about the number {i}."),), max_tokens=48, temperature=1.0, seed=i)
+        Request(
+            messages=(("user", f"{shared}Write a sentence about the number {i}."),),
+            max_tokens=tokens,
+            temperature=1.0,
+            seed=i,
+        )
         for i in range(count)
     ]
     async with model:
@@ -263,12 +291,13 @@ async def _local(parallel: int, count: int) -> dict[str, Any]:
         start = time.perf_counter()
         replies = [reply for reply in await model.ask_all(requests) if isinstance(reply, Reply)]
         wall = time.perf_counter() - start
-    tokens = sum(reply.usage.completion or 0 for reply in replies)
+    written = sum(reply.usage.completion or 0 for reply in replies)
+    kind = f"{'exact' if exact else 'fast'}, {'prompts that begin alike' if shared else 'short prompts'}"
     return {
-        "what": f"gguf, {parallel} sequences, {threads} threads",
+        "what": f"gguf, {parallel} sequences, {threads} threads, {kind}",
         "calls": count,
         "wall_s": round(wall, 2),
-        "tokens_per_s": round(tokens / wall, 1),
+        "tokens_per_s": round(written / wall, 1),
     }
 
 
