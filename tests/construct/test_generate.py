@@ -6,7 +6,7 @@ import pytest
 
 from zhiling.construct import generate as room
 from zhiling.construct.generate import Candidate, generate, judge, requests, tidy, unfit
-from zhiling.errors import RecipeError
+from zhiling.errors import ProviderError, RecipeError
 from zhiling.llm import open_model
 from zhiling.types import Demo, Reject, Score, Task, Template
 
@@ -131,3 +131,24 @@ def test_judging_does_not_depend_on_order():
     one = asyncio.run(judge(pool, MOOD, marks))
     other = asyncio.run(judge(pool[::-1], MOOD, marks))
     assert [c.text for c in one] == [c.text for c in other] == ["Judge the tone.", "Weigh it well.", "Bake a cake."]
+
+
+def test_a_judge_that_no_model_can_be_is_left_out_unless_it_was_asked_for():
+    """Most hosted models cannot say how likely a given text is; they can propose all the same."""
+    model = open_model({"provider": "fake", "script": ["Read the review and judge its tone."]}, cache=None)
+    hand = scorers(judge=0.9)
+
+    async def clarity(rows):
+        raise ProviderError("it cannot", kind="capability")
+
+    hand["clarity"] = clarity
+
+    def made(**more):
+        way = {"seed": 3, "candidates": 2, "keep": 1, **more}
+        return asyncio.run(generate(task=MOOD, model=model, scorers=hand, **way))
+
+    (kept,) = [item for item in made() if isinstance(item, Template)]
+    assert "relevance 0.9" in kept.why and "clarity" not in kept.why
+    assert room.judges({"weights": None}) == [] and room.judges({"weights": {"clarity": 1.0}}) == ["clarity"]
+    with pytest.raises(ProviderError, match="it cannot"):
+        made(weights={"clarity": 1.0})

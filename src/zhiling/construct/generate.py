@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from zhiling.llm import Model
 
 QUALITIES = {"grammar": 1.0, "clarity": 1.0, "relevance": 2.0}
-"""What a candidate is judged by, and how much each counts: saying the wrong task well is worse than saying the right one badly."""
+"""What a candidate is judged by unless a recipe says otherwise, and how much each counts: saying the wrong task well is worse than saying
+the right one badly. One whose model cannot do what it needs (most hosted models give no probabilities of given texts) is left out."""
 
 Scorer = Callable[[Sequence[Example]], Awaitable[list[Score]]]
 
@@ -60,7 +61,7 @@ def calls(settings: Mapping[str, Any], task: Task) -> int:
 
 def judges(settings: Mapping[str, Any]) -> list[str]:
     """The scorers that `generate` judges candidates with: what they need of their models can be checked before any is asked."""
-    return list(settings["weights"])
+    return list(settings["weights"] or ())
 
 
 @constructor("generate", calls=calls, uses=judges)
@@ -74,12 +75,13 @@ async def generate(
     keep: int = 3,
     langs: list[str] | None = None,
     temperature: float = 0.6,
-    weights: dict[str, float] = QUALITIES,
+    weights: dict[str, float] | None = None,
     floor: float = 0.3,
     max_tokens: int = 64,
 ) -> list[Template | Reject]:
     """Ask `model` for `candidates` instructions per language, judge them, and keep the best `keep` above `floor`.
 
+    `weights` are {scorer: how much it counts}, by default grammar, clarity (where a model can give it) and relevance.
     Yields a Template per winner and a Reject per loser, with its scores. A reply that failed is a Reject too: "failed", not "dropped".
     """
     out: list[Template | Reject] = []
@@ -246,11 +248,21 @@ def unfit(candidate: Candidate, task: Task, before: Sequence[Candidate]) -> str:
 
 
 async def judge(
-    pool: Sequence[Candidate], task: Task, scorers: Mapping[str, Scorer], weights: Mapping[str, float] = QUALITIES
+    pool: Sequence[Candidate], task: Task, scorers: Mapping[str, Scorer], asked: Mapping[str, float] | None = None
 ) -> list[Candidate]:
-    """The candidates with their scores and quality, best first; ties fall by text, so the order depends on nothing else."""
+    """The candidates with their scores and quality, best first; ties fall by text, so the order depends on nothing else.
+
+    Judged by the scorers `asked` for, or by QUALITIES as far as they can be had.
+    """
     rows = [Example(task.name, candidate.text, lang=candidate.lang) for candidate in pool]
-    by_scorer = {name: await scorers[name](rows) for name in weights}
+    by_scorer: dict[str, list[Score]] = {}
+    for name in asked or QUALITIES:
+        try:
+            by_scorer[name] = await scorers[name](rows)
+        except ProviderError as error:
+            if asked or error.kind != "capability":
+                raise
+    weights = {name: weight for name, weight in (asked or QUALITIES).items() if name in by_scorer}
     judged = []
     for index, candidate in enumerate(pool):
         scores = tuple(by_scorer[name][index] for name in weights)
