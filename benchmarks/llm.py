@@ -1,10 +1,13 @@
 """Model calls: how close zhiling comes to a bare client, what 429s cost it, what memory a million prompts take, what batching gains.
 
-    python benchmarks/llm.py [--quick] [--data DIR] [--json FILE] [--only wire,429,million,local,estimate]
+    python benchmarks/llm.py [--quick] [--data DIR] [--json FILE] [--only wire,429,limited,million,local,estimate]
 
 Every client runs in a process of its own against a server in another; times are those of the client's process.
 * `wall_ratio_aiohttp`, `cpu_ratio_aiohttp`: 5,000 calls, 64 at once, 50 ms each: zhiling with cache and trace on disk, over a plain
   aiohttp client. Medians of interleaved runs. The openai SDK beside them, where it is installed.
+  Curator and DataDesigner too, where their environments are there (`llm_rivals.py --make`); they are asked a fifth of the calls.
+* `share_of_limit`: of the throughput that an endpoint with 16 places allows (refusing what exceeds them), how much zhiling reaches
+  with 64 lanes that know nothing of it. Lowest of 3 runs.
 * `ratio_429`: 1,000 such calls of which a random tenth is refused with 429 (no Retry-After), over the same without.
 * `rss_mb_million`: peak memory of a run over a million prompts from a generator, server at 0 ms (--quick: 50,000).
 * `local_parallel_speedup`: tokens per second of the embedded GGUF at 16 sequences over one, reading the prompts included, in the default
@@ -38,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 LANES, DELAY_MS = 64, 50.0
+RIVALS, RIVAL_SECONDS = ("curator", "designer"), 240
 ANSWER = json.dumps(
     {
         "id": "x",
@@ -67,10 +71,12 @@ def prompt(i: int) -> str:
 
 
 class Wire(asyncio.Protocol):
-    """Answers each POST after a delay, or at once with 429 at the given rate."""
+    """Answers each POST after a delay, or at once with 429: at the given rate, and what exceeds `most` at once."""
 
-    def __init__(self, delay: float, refuse: float, dice: random.Random) -> None:
-        self.delay, self.refuse, self.dice, self.buffer = delay, refuse, dice, b""
+    busy = 0
+
+    def __init__(self, delay: float, refuse: float, dice: random.Random, most: int) -> None:
+        self.delay, self.refuse, self.dice, self.most, self.buffer = delay, refuse, dice, most, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -84,7 +90,8 @@ class Wire(asyncio.Protocol):
             if len(self.buffer) < end + 4 + length:
                 return
             self.buffer = self.buffer[end + 4 + length :]
-            refused = self.dice.random() < self.refuse
+            full = bool(self.most) and Wire.busy >= self.most
+            refused = full or self.dice.random() < self.refuse
             status, body = (
                 (b"429 Too Many Requests", b'{"error": {"message": "slow down"}}') if refused else (b"200 OK", ANSWER)
             )
@@ -93,16 +100,21 @@ class Wire(asyncio.Protocol):
                 len(body),
                 body,
             )
-            if self.delay:
-                asyncio.get_running_loop().call_later(self.delay, self.transport.write, answer)
+            if self.delay and not full:
+                Wire.busy += 1
+                asyncio.get_running_loop().call_later(self.delay, self.answer, answer)
             else:
                 self.transport.write(answer)
 
+    def answer(self, answer: bytes) -> None:
+        Wire.busy -= 1
+        self.transport.write(answer)
 
-async def serve(delay_ms: float, refuse: float) -> None:
+
+async def serve(delay_ms: float, refuse: float, most: int) -> None:
     dice = random.Random(7)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Wire(delay_ms / 1000, refuse, dice), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: Wire(delay_ms / 1000, refuse, dice, most), "127.0.0.1", 0, backlog=1024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await server.serve_forever()
 
@@ -189,8 +201,10 @@ def run_client(name: str, url: str, calls: int) -> None:
 
 
 @contextmanager
-def server(delay_ms: float = DELAY_MS, refuse: float = 0.0) -> Iterator[str]:
-    command = [sys.executable, __file__, "--serve", "--delay-ms", str(delay_ms), "--refuse", str(refuse)]
+def server(delay_ms: float = DELAY_MS, refuse: float = 0.0, most: int = 0) -> Iterator[str]:
+    """A server in a process of its own."""
+    shape = ["--delay-ms", str(delay_ms), "--refuse", str(refuse), "--most", str(most)]
+    command = [sys.executable, __file__, "--serve", *shape]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -208,6 +222,23 @@ def client(name: str, url: str, calls: int) -> dict[str, Any]:
     return found
 
 
+def rival(name: str, url: str, calls: int) -> dict[str, Any]:
+    """One run of another data maker's client in its own environment, or the reason why there is none."""
+    from llm_rivals import python
+
+    if not python(name).exists():
+        return {"client": name, "error": f"not installed: python benchmarks/llm_rivals.py --make {name}"}
+    command = [str(python(name)), str(Path(__file__).with_name("llm_rivals.py")), name, url, str(calls)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RIVAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"client": name, "calls": calls, "error": f"not done within {RIVAL_SECONDS} s"}
+    if done.returncode:
+        return {"client": name, "calls": calls, "error": (done.stderr.strip().splitlines() or ["failed"])[-1][:200]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def wire(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
     calls, rounds = (2000, 3) if quick else (5000, 5)
     rows: list[dict[str, Any]] = []
@@ -215,6 +246,7 @@ def wire(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
         for _ in range(rounds):
             rows += [{"what": "wire", **client(name, url, calls)} for name in ("aiohttp", "zhiling")]
         rows.append({"what": "wire", **client("openai", url, calls // 5)})
+        rows += [{"what": "wire", **rival(name, url, calls // 5)} for name in RIVALS]
 
     def middle(name: str, field: str) -> float:
         return statistics.median(row[field] for row in rows if row["client"] == name and "error" not in row)
@@ -232,10 +264,21 @@ def refusals(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
         for refuse in (0.0, 0.1):
             with server(refuse=refuse) as url:
                 rows.append({"what": f"{refuse:.0%} of 429", **client("zhiling", url, 1000)})
+    with server(refuse=0.1) as url:
+        rows += [{"what": "10% of 429, others", **rival(name, url, 1000)} for name in RIVALS]
     walls = [
         statistics.median(row["wall_s"] for row in rows if row["what"] == what) for what in ("0% of 429", "10% of 429")
     ]
     return {"ratio_429": walls[1] / walls[0]}, rows
+
+
+def limited(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    most, calls, rows = 16, 1000 if quick else 3000, list[dict[str, Any]]()
+    for _ in range(3):
+        with server(most=most) as url:
+            rows.append({"what": f"{most} places", **client("zhiling", url, calls)})
+    best = calls * DELAY_MS / 1000 / most
+    return {"share_of_limit": min(best / row["wall_s"] for row in rows)}, rows
 
 
 def million(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -406,7 +449,7 @@ def _llama() -> Iterator[str]:
             process.kill()
 
 
-PARTS = {"wire": wire, "429": refusals, "million": million, "local": local}
+PARTS = {"wire": wire, "429": refusals, "limited": limited, "million": million, "local": local}
 
 
 def main() -> None:
@@ -418,11 +461,11 @@ def main() -> None:
     parser.add_argument(
         "--only", default=",".join([*PARTS, "estimate"]), help="parts to run: " + ", ".join([*PARTS, "estimate"])
     )
-    for hidden in ("--serve", "--client", "--url", "--calls", "--delay-ms", "--refuse"):
+    for hidden in ("--serve", "--client", "--url", "--calls", "--delay-ms", "--refuse", "--most"):
         parser.add_argument(hidden, help=argparse.SUPPRESS, **({"action": "store_true"} if hidden == "--serve" else {}))
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve(float(options.delay_ms), float(options.refuse)))
+        asyncio.run(serve(float(options.delay_ms), float(options.refuse), int(options.most or 0)))
         return
     if options.client:
         run_client(options.client, options.url, int(options.calls))
