@@ -149,7 +149,7 @@ def test_they_render_what_promptsource_renders(collections, drafts):
             )
             for row in ROWS[SAME.get(name, name)]:
                 texts = {key: as_text(value) for key, value in row.items()}
-                wanted = [applied(template, row, turn) for turn in range(12)]
+                wanted = [applied(template, row, turn) for turn in range(12 if "choice" in template["jinja"] else 1)]
                 wanted = [[*parts, ""][:2] for parts in wanted if len(parts) <= 2]
                 got = [instruction.render(texts).strip(), output.render(texts).strip()]
                 if not got[0] or not got[1]:
