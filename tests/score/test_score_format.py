@@ -19,6 +19,7 @@ def codes(*fields):
 
 
 LONG = "The committee met three times in the spring and then agreed on a plan for the new library building"
+PROSE = "Days grow short in autumn. The tree gets less light than before. Water moves more slowly through its leaves."
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,22 @@ LONG = "The committee met three times in the spring and then agreed on a plan fo
         ("entities", ("说吧。", "他说&quot;你好&quot;。")),
         ("control", ("Say it.", "A fine\x07 day.")),
         ("control", ("说吧。", "今天\ud800天气很好。")),
+        ("merged", ("Why is the sky blue?", "Light is scattered.\n\nUser: Name a fruit.\nAssistant: Pear")),
+        ("merged", ("天为什么是蓝的？", "因为光的散射。\n\n用户：说一种水果。\n助手：梨")),
+        ("truncated", ("Why do leaves fall?", PROSE + " After some weeks the tree has lost most of its green colour and starts to")),
+        ("truncated", ("Why do leaves fall?", PROSE + " After some weeks the tree has lost most of its green colour")),
+        ("truncated", ("树叶为什么落？", "秋天白天变短。树木得到的光变少。叶子里的水分也在减少。几个星期之后，大部分的绿色已经消失，树木开始进")),
+        ("repetition", ("What is tea?", "Tea is a drink. " + "It is a drink made of leaves. " * 6)),
+        ("repetition", ("What is tea?", "Tea is very " * 20)),
+        ("repetition", ("What is tea?", "Leaves are dried first.\n" * 5)),
+        ("repetition", ("茶是什么？", "茶是一种饮料，" * 8)),
+        ("repetition", ("茶是什么？", "茶是一种饮料。很好喝" + "很好喝" * 16)),
+        ("leaked", ("What is tea?", "<|im_start|>assistant\nTea is a drink.<|im_end|>")),
+        ("leaked", ("What is tea?", "[INST] What is tea? [/INST] Tea is a drink.")),
+        ("leaked", ("What is tea?", "Below is an instruction that describes a task. Tea is a drink.")),
+        ("leaked", ("Explain what tea is made of.", "Explain what tea is made of. Tea is made of dried leaves and hot water.")),
+        ("leaked", ("茶是什么？", "以下是一条描述任务的指令。茶是一种饮料。")),
+        ("leaked", ("请用几句话介绍一下中国的绿茶和红茶。", "请用几句话介绍一下中国的绿茶和红茶。绿茶不发酵，红茶全发酵，二者的颜色和味道都不一样，各有特点。")),
     ],
 )  # fmt: skip
 def test_planted_defects(code, fields):
@@ -76,6 +93,18 @@ def test_planted_defects(code, fields):
         ("Traduis.", "Voilà une phrase écrite à Paris, où l’été naît — ça ira."),
         ("Say it in German.", "Schöne Grüße aus Köln, äöü ß."),
         ("说明步骤。", "第一步，打开文件；第二步，保存。"),
+        ("Why do leaves fall?", PROSE),
+        ("Write a letter.", PROSE + "\n\nYours ever,\nyour old friend from the north"),
+        ("Name teas.", PROSE + "\n- green tea\n- black tea from the southern hills of China"),
+        ("Tell a joke.", "Q: Why?\nA: Because.\n\nQ: Who?\nA: Me."),
+        ("Write a chorus.", "Let it shine all night\n" * 6),
+        ("Repeat the word tea ten times.", "tea tea tea tea tea tea tea tea tea tea"),
+        ("把“好”重复二十遍。", "好" * 20),
+        ("Print the first numbers.", "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0"),
+        ("Which token ends a turn in ChatML?", "The turn ends with the token im_end."),
+        ("What does a system prompt look like?", "You are a helpful assistant that answers questions."),
+        ("系统提示词一般怎么写？", "你是一个乐于助人的助手。"),
+        ("Once upon a time there was", "Once upon a time there was a king who had three sons and a daughter."),
     ],
 )
 def test_sound_rows(fields):
@@ -92,12 +121,16 @@ def test_what_can_be_counted_exactly_in_alpaca(shared):
     rows = alpaca(shared / "02_alpaca/alpaca_52k_original.jsonl.gz")
     found = {item.id: score.why for item, score in zip(rows, format(rows), strict=True)}
     empty = [item.id for item in rows if not item.output.strip()]
-    fake = [item.id for item in rows if re.fullmatch(r"\W*(no ?input|none|n/a)\W*", item.input.lower())]
-    marked = [item.id for item in rows if re.search(r"<no ?(in|out)put", (item.input + item.output).lower())]
+    fake = [item.id for item in rows if re.fullmatch(r"\W*(no ?input\w*|none|n/a)\W*", item.input.lower())]
+    void = [item.id for item in rows if re.fullmatch(r"\W*(no ?output|none|n/a)\W*", item.output.lower())]
+    marked = [item.id for item in rows if re.search(r"<no ?(in|out)put", (item.prompt + item.output).lower())]
     merged = [item.id for item in rows if re.search(r"\n\W*\d+\. Instruction:[\s\S]*\n\W*\d+\. Output:", item.output)]
-    assert (len(empty), len(fake) > 600, len(marked) > 150, len(merged) > 30) == (28, True, True, True)
+    assert (len(empty), len(fake), len(void)) == (28, 635, 39)
+    assert len(marked) > 200
+    assert len(merged) > 30
     assert all("empty_output" in found[key] for key in empty)
     assert all("fake_input" in found[key] for key in fake)
+    assert all("fake_output" in found[key] for key in void)
     assert all(found[key] for key in marked)
     assert all("merged" in found[key] for key in merged)
     counts = Counter(code for why in found.values() if why for code in why.split(": ")[0].split(", "))
@@ -108,10 +141,13 @@ def test_what_can_be_counted_exactly_in_alpaca(shared):
 @pytest.mark.parametrize(
     ("file", "most"),
     [
-        ("02_alpaca/alpagasus_dolly_3k.jsonl.gz", 0),
+        (
+            "02_alpaca/alpagasus_dolly_3k.jsonl.gz",
+            12,
+        ),  # people who end without a full stop; one who begins with the question
         ("02_alpaca/raschka_instruction_1100.jsonl", 0),
         ("02_alpaca/llamafactory_alpaca_zh_demo.jsonl.gz", 1),  # one fence that is not closed
-        ("02_alpaca/zh_extra_topics.jsonl.gz", 2),  # one empty, one cut off
+        ("02_alpaca/zh_extra_topics.jsonl.gz", 5),  # one empty, three without an end, one in a loop
     ],
 )
 def test_sound_data_stays_whole(shared, file, most):

@@ -7,23 +7,41 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
+from zhiling import text
 from zhiling.errors import say
 from zhiling.registry import scorer
+from zhiling.score.machine import leaked, repetition
 from zhiling.text import HAN, blank, cut
 from zhiling.types import Example, Score
 
+MOST = 8000  # characters at an output's end whose sentences are counted
 END = 400  # characters at the end of an output that tell whether it was cut off
 
 _marker = re.compile(r"<\s*\\?/?\s*no\s?(?:in|out)put[es]?\b|&lt;\s*(?:noinput|nooutput|无输入|无输出)", re.IGNORECASE)
-_nothing_to_say = re.compile(r"\W*(?:none|null|nil|无|暂无|不适用)\W*", re.IGNORECASE)  # these may be an answer
+_nothing_to_say = re.compile(r"\W*(?:none|null|nil|无|暂无|不适用)\W*", re.IGNORECASE)  # these may answer a question
+_question = re.compile(
+    r"[?？]|^\s*(?:what|which|who|how|are|is|does|do|has|have)\b|什么|哪|谁|多少|几|吗|是否", re.IGNORECASE
+)
 _label = r"(instruction|input|output|response|指令|输入|输出|回答)"
 _numbered = re.compile(rf"^[^\S\n]*\W{{0,6}}(\d+)\s*[.)、]\s*{_label}\s*[:：]", re.IGNORECASE | re.MULTILINE)
 _speaks_of_labels = re.compile(
     r"instructions?\b|指令|\binputs?\b|输入|prompts?\b|dialog|对话|conversation", re.IGNORECASE
 )
-_names_of_labels = ("instruction", "input", "output", "response", "指令", "输入", "输出", "回答")
+_names_of_labels = (
+    "user", "human", "question", "\nq", "用户", "问", "人类", "instruction", "input", "output", "response", "指令", "输入", "输出", "回答",
+)  # fmt: skip
 _hashed = re.compile(r"^#{2,4}\s*(?:instruction|response|指令|回答)\s*[:：]", re.IGNORECASE | re.MULTILINE)
 _labels = re.compile(rf"^\W{{0,3}}{_label}\s*[:：]", re.IGNORECASE | re.MULTILINE)
+_turns = re.compile(
+    r"\n\s*(?:human|user|question|q|用户|问题|问|人类)\s*[:：][^\n]+\n+\s*(?:assistant|ai|answer|response|a|bot|助手|回答|答案|答)\s*[:：]",
+    re.IGNORECASE,
+)
+_dialogue = re.compile(
+    r"question|answer|quiz|jokes?|flash ?card|one-liner|q ?& ?a|faq|interview|dialog|conversation|chat|test|exam|riddle|script|问|答"
+    r"|测验|对话|访谈|面试|采访|考试"
+    r"|谜|试题|剧本|聊天|练习|笑话|卡片",
+    re.IGNORECASE,
+)
 _control = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _mojibake = re.compile(
     "\ufffd|â€[™œ\x9d\x9c\x99“”˜¦]|Ã[©¨¤¶¼±³¡\xad]|Â[\xa0»«°]|ï¼[Œ\x8cš\x9aŸ\x9f‰ˆ]|ã€[‚\x82\x81]"
@@ -34,7 +52,8 @@ _markup = re.compile(
     r"html|xml|xhtml|svg|escap|entit|encod|web ?page|website|jsx|react|url|实体|转义|网页|编码", re.IGNORECASE
 )
 _code = re.compile(
-    r"```|^\s*(?:def|class|import|from|for|if|while|return|#include|SELECT|public|function|var|let|const)\b|[;{}]\s*$|\w\(.*\)\s*:?\s*$|[=|+*/\\<>]",
+    r"```|^\s*(?:def|class|import|from|for|if|while|return|#include|SELECT|public|function|var|let|const)\b|[;{}]\s*$"
+    r"|\w\(.*\)\s*:?\s*$|[=|+*/\\<>]",
     re.MULTILINE | re.IGNORECASE,
 )
 _dangling = frozenset({
@@ -46,13 +65,17 @@ _han = re.compile(f"[{HAN}]")
 _zh_dangling = re.compile(
     rf"(?<=[{HAN}，、；])(?:以及|或者|并且|而且|因为|但是|如果|例如|比如|包括|通过|对于|关于|使得|从而|的一个|等方面的)$"
 )
+_stop = re.compile(r"[.!?…](?=[\s\"”’)])|[。！？…](?!$)")
+_item = re.compile(r"\s*(?:[-*•#>|–—]|\d{1,3}[.)、:]|[A-Za-z][.):]|[（(]?[一二三四五六七八九十\d]{1,2}[)）、])")
+_signs = re.compile(r"[#@=|→\"“”‘《》–—\[\]<>/\\_*]|--|\.\.\.|https?:| by | BY |：|:")
 _wants_json = re.compile(
     r"\b(?:in|to|as|into|valid|create|generate|output|return|write|construct|build|produce) (?:an? |the )?(?:valid )?json\b"
     r"|json ?(?:格式|对象|字符串|数组|形式)",
     re.IGNORECASE,
 )
 _verse = re.compile(
-    r"\b(?:poem|song|lyrics?|haiku|verse|rap|rhyme|ode|sonnet|limerick|list|words?|sort|reverse|tags?)\b|诗|歌|词|排序|列表|列出|分类",
+    r"\b(?:tweet|hashtags?|slogan|headline|poem|song|lyrics?|haiku|verse|rap|rhyme|ode|sonnet|limerick|list|words?|sort|reverse"
+    r"|tags?)\b|诗|歌|词|排序|列表|列出|分类",
     re.IGNORECASE,
 )
 
@@ -62,7 +85,9 @@ def format(examples: Sequence[Example]) -> Iterator[Score]:
     """1 where the row is whole, 0 where it has structural defects; `why` begins with their codes.
 
     Codes: empty_instruction, empty_output, fake_input ("<noinput>", "N/A"), fake_output, merged (several rows run together),
-    truncated, code_fence (unclosed), json (asked for, and broken), mojibake, entities (unescaped HTML), control (characters).
+    truncated, code_fence (unclosed), json (asked for, and broken), mojibake, entities (unescaped HTML), control (characters),
+    repetition (a loop), leaked (a chat format's tokens, a prompt's preamble, or the instruction itself). Other defects have scorers of
+    their own: `echo`, `refusal`, `language`, `placeholder`, and `asks` for a missing input, a picture or an address that is needed.
     """
     for row in examples:
         found = {code: what for code, check in CHECKS.items() if (what := check(row))}
@@ -91,7 +116,11 @@ def _fake_input(row: Example) -> str:
 
 
 def _fake_output(row: Example) -> str:
-    if row.output.strip() and blank(row.output) and not _nothing_to_say.fullmatch(row.output):
+    if (
+        row.output.strip()
+        and blank(row.output)
+        and not (_nothing_to_say.fullmatch(row.output) and _question.search(row.instruction))
+    ):
         return cut(row.output, 40)
     return _marked(row.output)
 
@@ -115,6 +144,8 @@ def _merged(row: Example) -> str:
             return f"{number}. {', '.join(sorted(labels))}"
     if _speaks_of_labels.search(row.instruction):
         return ""
+    if (turn := _turns.search(row.output)) and not _dialogue.search(row.prompt):
+        return cut(turn.group(), 40)
     if hashed := _hashed.search(row.output):
         return hashed.group()
     labels = {found.group(1).lower() for found in _labels.finditer(row.output)}.union(*numbered.values())
@@ -131,9 +162,27 @@ def _truncated(row: Example) -> str:
     latin = len(words) >= 6 and (words[-1].lower() in _dangling or line.endswith((",", "(", " -")))
     if latin and any("," in word for word in words[-4:-1]):  # the end of an enumeration
         latin = False
-    if not (han or latin) or _code.search(line) or _verse.search(row.instruction):
+    if not (han or latin or _unended(row.output)) or _code.search(line) or _verse.search(row.instruction):
         return ""
     return "…" + line[-30:]
+
+
+def _unended(output: str) -> bool:
+    """Prose of four sentences and more, each with its end mark, but for the last, which stops without one in the middle of a line."""
+    said = output.rstrip()
+    if len(said) < (60 if said.isascii() else 40) or (not said[-1].isalpha() and said[-1] not in ",，、"):
+        return False
+    stops = list(_stop.finditer(said[-MOST:]))
+    line = said.rsplit("\n", 1)[-1]
+    if text.length(line) < 12:  # who signs a letter, the last answer of a quiz
+        return False
+    rest = line[-(len(said[-MOST:]) - stops[-1].end()) :] if stops else line
+    if len(stops) < 3 or _item.match(line) or _signs.search(rest) or any(rest.count(mark) > 3 for mark in ",，、"):
+        return False
+    if said[-1].isascii():
+        words = rest.split()
+        return len(words) >= 2 and said[-1].islower() and sum(word[:1].isupper() for word in words) <= 0.5 * len(words)
+    return len(_han.findall(rest)) >= 4
 
 
 def _code_fence(row: Example) -> str:
@@ -156,20 +205,21 @@ def _json(row: Example) -> str:
 
 
 def _mojibake_(row: Example) -> str:
-    doubtful = (text for text in _fields(row) if not text.isascii())
-    return next((cut(found.group(), 20) for text in doubtful if (found := _mojibake.search(text))), "")
+    doubtful = (field for field in _fields(row) if not field.isascii())
+    return next((cut(found.group(), 20) for field in doubtful if (found := _mojibake.search(field))), "")
 
 
 def _entities(row: Example) -> str:
     if "&" not in row.prompt + row.output or _markup.search(row.instruction):
         return ""
     return next(
-        (found.group() for text in _fields(row) if (found := _entity.search(text)) and not re.search(r"</\w", text)), ""
+        (found.group() for field in _fields(row) if (found := _entity.search(field)) and not re.search(r"</\w", field)),
+        "",
     )
 
 
 def _control_(row: Example) -> str:
-    return next((f"U+{ord(found.group()):04X}" for text in _fields(row) if (found := _control.search(text))), "")
+    return next((f"U+{ord(found.group()):04X}" for field in _fields(row) if (found := _control.search(field))), "")
 
 
 CHECKS: dict[str, Callable[[Example], str]] = {
@@ -184,4 +234,6 @@ CHECKS: dict[str, Callable[[Example], str]] = {
     "mojibake": _mojibake_,
     "entities": _entities,
     "control": _control_,
+    "repetition": repetition,
+    "leaked": leaked,
 }
