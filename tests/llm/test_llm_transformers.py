@@ -331,6 +331,80 @@ def test_weights_that_are_cut_off_are_one_error_and_stop_the_run(chat_folder: Pa
     asyncio.run(model.close())
 
 
+# ---------------------------------------------------------------- what is no model for this, said before anything is loaded
+
+
+def encoder_folder(folder: Path, source: Path, names: list[str]) -> Path:
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    shutil.copytree(source, folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=400, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(written | {"architectures": names}))
+    return folder
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "an encoder .BertForSequenceClassification."), ("zh", "这是编码器")])
+def test_an_encoder_writes_no_text(
+    lang: str, said: str, chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZHILING_LANG", lang)
+    with pytest.raises(ProviderError, match=said) as caught:
+        make(encoder_folder(tmp_path / "m", chat_folder, ["BertForSequenceClassification"]))
+    assert caught.value.kind == "model"
+
+
+def test_random_numbers_never_stand_in_for_missing_weights(chat_folder: Path, tmp_path: Path) -> None:
+    provider = make(encoder_folder(tmp_path / "m", chat_folder, []))  # names nothing: found out when it is loaded
+    with pytest.raises(ProviderError, match=r"tensors are missing \(cls\.predictions"):
+        together(provider, [Request(prompt="x")])
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"), [("en", "made for another architecture: it changes c_attn"), ("zh", "另一种结构")]
+)
+def test_an_adapter_of_another_architecture(
+    lang: str, said: str, chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    from peft import LoraConfig, get_peft_model
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    small = GPT2Config(vocab_size=100, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    tuned = get_peft_model(GPT2LMHeadModel(small), LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True))
+    tuned.save_pretrained(tmp_path / "adapter")
+    monkeypatch.setenv("ZHILING_LANG", lang)
+    with pytest.raises(ProviderError, match=said) as caught:
+        make(chat_folder, adapter=str(tmp_path / "adapter"))
+    assert caught.value.kind == "model"
+
+
+def test_devices_and_dtypes_that_are_not_here(chat_folder: Path) -> None:
+    import torch
+
+    from zhiling.errors import RecipeError
+
+    if not torch.cuda.is_available():
+        with pytest.raises(ProviderError, match="no device 'cuda' here"):
+            make(chat_folder, device="cuda")
+    for setting, value in (("device", "tpu"), ("dtype", "float8")):
+        with pytest.raises(RecipeError, match=f"'{setting}'.*{value}"):
+            make(chat_folder, **{setting: value})
+
+
+def test_a_missing_torch_is_the_command_that_installs_it(chat_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zhiling.errors import RecipeError
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=r"'torch' is not installed.*pip install 'zhiling\[tune\]'"):
+        make(chat_folder)
+
+
 # ---------------------------------------------------------------- the embedded model
 
 

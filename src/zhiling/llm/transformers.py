@@ -49,7 +49,8 @@ def transformers(
     `adapter` is a PEFT adapter's folder, merged when loaded. `batch` rows are decoded at once, `threads` cores used (default: the
     physical ones that are quiet now). Device and dtype by default: a GPU in bf16 where there is one, else the CPU in fp32. What can be
     known without loading is checked here; the weights are loaded at the first reply. `trust_remote_code` is there to be refused.
-    Raises ProviderError for a folder that is no model, has no tokenizer, pickled weights only, or code of its own.
+    Raises ProviderError for a folder that is no model or an encoder, has no tokenizer, pickled weights only, or code of its own, for an
+    adapter of another architecture, and for a device that is not here.
     """
     from importlib.util import find_spec
 
@@ -58,9 +59,11 @@ def transformers(
             raise missing(package)
     if trust_remote_code:
         raise weights.refused_code(model)
+    if device in ("cuda", "mps"):
+        weights.check_device(device)
     marks, label, source = _told_apart(model, revision)
     if adapter is not None:
-        weights.check_adapter(Path(adapter).expanduser())
+        weights.check_adapter(Path(adapter).expanduser(), Path(model).expanduser())
         marks.append(weights.fingerprint(Path(adapter).expanduser()))
     if dtype != "auto":
         marks.append(dtype)
@@ -79,6 +82,7 @@ def _told_apart(model: str, revision: str) -> tuple[list[str], str, Callable[[],
     folder = Path(model).expanduser()
     if folder.exists() or model.startswith((".", "/", "~")) or not _hub_name.fullmatch(model):
         weights.check_model(folder)
+        weights.check_generates(folder)
         return [weights.fingerprint(folder)], folder.resolve().name, lambda: str(folder)
     return [revision], model, lambda: model
 

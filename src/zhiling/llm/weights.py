@@ -16,6 +16,14 @@ from zhiling.types import Request, content_id
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+_encoders = (
+    "ForMaskedLM",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "BertModel",
+    "BertaModel",
+)
 _tokenizers = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 
 
@@ -66,8 +74,38 @@ def check_model(folder: Path) -> None:
         )
 
 
-def check_adapter(folder: Path) -> None:
-    """Raise ProviderError(kind="model") unless the folder holds a PEFT adapter in safetensors."""
+def check_generates(folder: Path) -> None:
+    """Raise ProviderError(kind="model") for an encoder, whose missing head would be made of random numbers."""
+    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or ()
+    if encoder := next((str(name) for name in named if str(name).endswith(_encoders)), ""):
+        raise wrong(
+            folder,
+            f"this is an encoder ({encoder}), which writes no text",
+            f"这是编码器（{encoder}），不能生成文本",
+            "name a causal language model",
+            "请使用因果语言模型",
+        )
+
+
+def check_device(device: Device) -> None:
+    """Raise ProviderError(kind="model") when this machine, or the torch installed on it, has no such device."""
+    import torch
+
+    if not (torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()):
+        en, zh = (
+            f"there is no device '{device}' here, or this torch is built without it",
+            f"本机没有设备“{device}”，或所装 torch 不支持它",
+        )
+        raise wrong(
+            "device", en, zh, "leave device out, or install torch for it", "请去掉 device，或安装支持它的 torch"
+        )
+
+
+def check_adapter(folder: Path, model: Path) -> None:
+    """Raise ProviderError(kind="model") unless the folder holds a PEFT adapter in safetensors, of the model's kind where that can be told.
+
+    An adapter of which no module is named in the model's files was made for another architecture.
+    """
     if not (folder / "adapter_config.json").exists():
         raise wrong(
             folder,
@@ -76,6 +114,32 @@ def check_adapter(folder: Path) -> None:
         )
     if not (folder / "adapter_model.safetensors").exists():
         raise wrong(folder, "the adapter has no adapter_model.safetensors", "适配器缺少 adapter_model.safetensors")
+    changed = {
+        part
+        for name in _names(folder / "adapter_model.safetensors")
+        for part in name.split(".lora_")[0].split(".")[-1:]
+    }
+    there = {part for file in model.glob("*.safetensors") for name in _names(file) for part in name.split(".")}
+    if changed and there and not changed & there:
+        listed = ", ".join(sorted(changed)[:3])
+        raise wrong(
+            folder,
+            f"the adapter was made for another architecture: it changes {listed}, which the model does not have",
+            f"该适配器属于另一种结构：它修改的 {listed} 在模型中不存在",
+            "name the adapter's own base model",
+            "请使用该适配器对应的基础模型",
+        )
+
+
+def _names(file: Path) -> list[str]:
+    """The names of the tensors in a safetensors file, from its header alone; none where it cannot be read (loading says why)."""
+    try:
+        with file.open("rb") as raw:
+            size = int.from_bytes(raw.read(8), "little")
+            found = json.loads(raw.read(min(size, 1 << 27)))
+    except (OSError, ValueError):
+        return []
+    return [name for name in found if name != "__metadata__"] if isinstance(found, dict) else []
 
 
 def refused_code(where: object) -> ProviderError:
@@ -114,7 +178,15 @@ class Weights:
         options: dict[str, Any] = {"trust_remote_code": False} | ({"revision": revision} if revision else {})
         with embedded.silent():
             self.tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, use_safetensors=True, **options)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                source, dtype=kind, use_safetensors=True, output_loading_info=True, **options
+            )
+            if absent := sorted(report["missing_keys"]):
+                raise wrong(
+                    source,
+                    f"the weights of {len(absent)} tensors are missing ({absent[0]}); random numbers would stand in for them",
+                    f"缺少 {len(absent)} 个张量的权重（{absent[0]}），否则会以随机数代替",
+                )
             if adapter is not None:
                 model = _with_adapter(model, Path(adapter).expanduser())
         self.model = model.to(where).eval()
