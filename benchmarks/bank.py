@@ -36,7 +36,7 @@ from zhiling.construct.sandbox import compiled
 from zhiling.embed import Use
 from zhiling.types import Task
 
-WEIGHTS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8)
+WEIGHTS = (0.0, 0.4, 0.7)
 
 
 def main() -> None:
