@@ -1,5 +1,6 @@
 """Imported promptsource templates against an implementation of what promptsource does with them, on typed rows."""
 
+import functools
 import json
 import tarfile
 from collections import Counter
@@ -97,17 +98,22 @@ def guarded(value, there=True):
     return value.replace("|||", PIPES) if there else value.replace(PIPES, "|||")
 
 
+TURN = [0]
+ENV = jinja2.Environment()
+ENV.globals["zip"] = zip
+ENV.filters["choice"] = lambda items: list(items)[TURN[0] % len(list(items))]
+compiled_once = functools.cache(ENV.from_string)
+
+
 def applied(template, row, turn):
     """What promptsource makes of a template and a row: whole rendering, cut, stripped; `choice` takes the item of that turn."""
-    env = jinja2.Environment()
-    env.globals["zip"] = zip
-    env.filters["choice"] = lambda items: list(items)[turn % len(list(items))]
+    TURN[0] = turn
     safe = guarded(row)
     choices = None
     if template["answer_choices"]:
-        shown = env.from_string(template["answer_choices"]).render(**safe)
+        shown = compiled_once(template["answer_choices"]).render(**safe)
         choices = [guarded(part.strip(), False) for part in shown.split("|||")]
-    shown = env.from_string(template["jinja"]).render(**safe, answer_choices=choices)
+    shown = compiled_once(template["jinja"]).render(**safe, answer_choices=choices)
     return [guarded(part, False).strip() for part in shown.split("|||")]
 
 
