@@ -229,7 +229,10 @@ class Run:
     def _spine(self) -> str:
         # The code that every stage stands on; a change there re-does everything.
         return content_id(
-            [registry.module_version(f"zhiling.{name}") for name in ("types", "text", "store", "steps", "embed")]
+            [
+                registry.module_version(f"zhiling.{name}")
+                for name in ("types", "text", "store", "tables", "pool", "steps", "embed")
+            ]
         )
 
     def spent(self) -> Spent:

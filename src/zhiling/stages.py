@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from zhiling import ledger, registry, steps
 from zhiling.data import Source, expand
 from zhiling.embed import Use
 from zhiling.errors import DataError, RecipeError, say
+from zhiling.pool import Fates, Marks, Pool, in_order
 from zhiling.recipe import Step
-from zhiling.run import Run, Work, digest, named_files
-from zhiling.store import Done, Output, read, write
-from zhiling.types import Example, Reject, Score, Verdict, row_seed
+from zhiling.run import Run, Work, digest, named_files, plain
+from zhiling.store import Done, Entry, Output, read, write
+from zhiling.tables import write_tables
+from zhiling.types import Reject, row_seed
 
 
 def read_data(run: Run) -> dict[str, list[Output]]:
@@ -130,27 +132,17 @@ def propose(run: Run, label: str, step: Step, name: str) -> Done:
 
 
 def merge(run: Run, drafts: Sequence[Output]) -> tuple[list[Output], list[Output]]:
-    """Rows with one id become one row: (unique examples in even shards, the rows merged away)."""
+    """Rows with one id become one row: (unique examples by ascending id in even shards, the rows merged away)."""
     key = run.key("merge", [output.path for output in drafts], run.recipe.shard_rows)
 
     def work() -> steps.Result:
-        seen, merged, outputs = set[str](), list[Example](), list[Output]()
-
-        def unique() -> Iterator[Example]:
-            for row in read(run.folder, drafts):
-                if row.id in seen:
-                    merged.append(row)
-                else:
-                    seen.add(row.id)
-                    yield row
-
-        stream = unique()
-        while (first := next(stream, None)) is not None:
-            path = f"examples/{key[:12]}.{len(outputs):05d}.parquet"
-            outputs.append(write(run.folder, path, "examples", _take(first, stream, run.recipe.shard_rows)))
-        if merged:
-            outputs.append(write(run.folder, f"merged/{key[:12]}.parquet", "merged", merged))
-        return outputs, {"unique": len(seen), "merged": len(merged)}
+        shards, merged, firsts = in_order(run.folder, drafts, key[:12], run.recipe.shard_rows)
+        facts = {
+            "unique": sum(shard.rows for shard in shards),
+            "merged": sum(one.rows for one in merged),
+            "firsts": firsts,
+        }
+        return [*shards, *merged], facts
 
     done = run.once(key, "merge", "all", work)
     if not done.of("examples"):
@@ -158,11 +150,6 @@ def merge(run: Run, drafts: Sequence[Output]) -> tuple[list[Output], list[Output
         what = say("nothing was constructed", "没有构造出任何数据")
         raise DataError(what, where=str(run.folder), mend=say(f"see why: {see}", f"查看原因：{see}"))
     return done.of("examples"), done.of("merged")
-
-
-def _take(first: Example, rest: Iterator[Example], count: int) -> Iterator[Example]:
-    yield first
-    yield from islice(rest, count - 1)
 
 
 def score(run: Run, examples: Sequence[Output]) -> list[Output]:
@@ -214,13 +201,21 @@ def select(
     key = run.key("select", versions, inputs, made, run.tasks, run.recipe.seed)
 
     def work() -> steps.Result:
-        rows = list(read(run.folder, examples))
-        said, still, outputs = _verdicts(run, key, chain, rows, scores, heldout)
-        entries = list(ledger.entries(_rejects(run), read(run.folder, merged), rows, said))
-        balance = ledger.balance(ledger.came_in(run.done), entries)
-        outputs.append(write(run.folder, f"kept/{key[:12]}.parquet", "kept", still))
-        outputs.append(write(run.folder, f"ledger/{key[:12]}.parquet", "ledger", entries))
-        return outputs, {"came": balance.came, "states": dict(balance.states)}
+        pool = Pool(run.folder, examples)
+        fates = Fates(pool)
+        outputs = _verdicts(run, key, chain, fates, scores, heldout)
+        counts = Counter[str]()
+
+        def counted() -> Iterator[Entry]:
+            for entry in ledger.entries(_rejects(run), read(run.folder, merged), fates.entries()):
+                counts[entry.state] += 1
+                yield entry
+
+        outputs.append(write_tables(run.folder, f"kept/{key[:12]}.parquet", "kept", fates.survivors()))
+        outputs.append(write(run.folder, f"ledger/{key[:12]}.parquet", "ledger", counted()))
+        balance = ledger.balance(ledger.came_in(run.done), counts)
+        named = [{"selector": step.kind, "settings": plain(step.settings)} for step in chain]
+        return outputs, {"came": balance.came, "states": dict(balance.states), "chain": named}
 
     done = run.once(key, "select", "all", work)
     run.summary.balance = ledger.Balance(done.facts["came"], done.facts["states"])
@@ -233,33 +228,19 @@ def select(
 
 
 def _verdicts(
-    run: Run,
-    key: str,
-    chain: Sequence[Step],
-    rows: Sequence[Example],
-    scores: Sequence[Output],
-    heldout: Sequence[Output],
-) -> tuple[list[dict[str, Verdict]], list[Example], list[Output]]:
-    """What each selector said of the rows that reached it, the rows still kept at the end, and the verdicts' files."""
-    by_key: dict[tuple[str, str], Score] = {(item.example, item.scorer): item for item in read(run.folder, scores)}
-    held = list(read(run.folder, heldout))
-    hand = {"scores": by_key, "heldout": held, "tasks": run.tasks, "seed": run.recipe.seed, "embedder": Use()}
-    still, outputs, said = list(rows), list[Output](), list[dict[str, Verdict]]()
+    run: Run, key: str, chain: Sequence[Step], fates: Fates, scores: Sequence[Output], heldout: Sequence[Output]
+) -> list[Output]:
+    """Each selector on what is still kept, its verdicts noted in `fates` and written to a file of their own."""
+    marks, held = Marks(run.folder, scores, fates.pool.all), list(read(run.folder, heldout))
+    hand = {"scores": marks, "heldout": held, "tasks": run.tasks, "seed": run.recipe.seed, "embedder": Use()}
+    still, outputs = fates.pool, list[Output]()
     for index, step in enumerate(chain):
         run.watch({"stage": f"select/{step.kind}", "rows": len(still)})
         plugin = registry.get("selector", step.kind)
-        verdicts = steps.wait(steps.collect(steps.call(plugin, step.settings, hand, still)))
-        said.append({verdict.example: verdict for verdict in verdicts})
-        if len(verdicts) != len(still) or any(row.id not in said[-1] for row in still):
-            what = (
-                f"the selector '{step.kind}' must give one verdict per row",
-                f"选择器“{step.kind}”须为每行给出一个判定",
-            )
-            raise DataError(say(*what), where=step.where)
-        ordered = sorted(verdicts, key=lambda verdict: str(verdict.example))
-        outputs.append(write(run.folder, f"verdicts/{index}-{step.kind}-{key[:12]}.parquet", "verdicts", ordered))
-        still = [row for row in still if said[-1][row.id].kept]
-    return said, still, outputs
+        verdicts = fates.hear(still, steps.stream(steps.call(plugin, step.settings, hand, still)), step)
+        outputs.append(write(run.folder, f"verdicts/{index}-{step.kind}-{key[:12]}.parquet", "verdicts", verdicts))
+        still = still.those(fates.kept[still.at])
+    return outputs
 
 
 def _rejects(run: Run) -> Iterator[Reject]:

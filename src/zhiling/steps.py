@@ -170,6 +170,11 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, work).result()
 
 
+def stream(result: Iterable[T] | AsyncIterator[T] | Awaitable[Any]) -> Iterable[T]:
+    """Whatever a plug-in returns, to be gone through once: what is a stream stays one, the rest is waited for."""
+    return result if isinstance(result, Iterable) else wait(collect(result))
+
+
 async def collect(result: Iterable[Any] | AsyncIterator[Any] | Awaitable[Any]) -> list[Any]:
     """Whatever a plug-in returns (list, generator, coroutine or async generator), as a list."""
     if inspect.isawaitable(result):

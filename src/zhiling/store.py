@@ -11,11 +11,12 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from zhiling.errors import EngineError, boundary, disk_full, say
 from zhiling.types import Example, Record, Reject, Score, Template, Verdict
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BATCH = 1024  # rows in memory at a time when reading or writing
+GROUPS = {"ledger": 16 * BATCH, "verdicts": 16 * BATCH}  # small rows, many of them in one file, searched by id
 FORMAT = 1  # of the run folder; a newer one is refused
 
 
@@ -119,23 +121,24 @@ def _as_row(item: Any) -> dict[str, Any]:
     return row
 
 
-def _from_row(kind: str) -> Callable[[dict[str, Any]], Any]:
+def noun(kind: str) -> Callable[[dict[str, Any]], Any]:
+    """What makes a row of that kind, as Parquet has it, one of our nouns again."""
     kinds: dict[str, Any] = {
         "records": Record, "templates": Template, "examples": Example, "scores": Score, "verdicts": Verdict, "rejects": Reject, "ledger": Entry,
     }  # fmt: skip
-    noun = kinds.get(ALIKE.get(kind, kind))
+    made = kinds.get(ALIKE.get(kind, kind))
 
     def make(row: dict[str, Any]) -> Any:
-        if noun is None:
+        if made is None:
             return row
-        known = row.pop("id", None) if noun is not Entry else None
+        known = row.pop("id", None) if made is not Entry else None
         if "fields" in row:
             row["fields"] = dict(row["fields"])
         for name in TURNS & row.keys():
             row[name] = tuple((turn["role"], turn["content"]) for turn in row[name])
         if "parents" in row:
             row["parents"] = tuple(row["parents"])
-        item = noun(**row)
+        item = made(**row)
         if known is not None and item.id != known:
             raise EngineError(
                 say(f"row {known} has been altered", f"数据行 {known} 已被改动"),
@@ -163,6 +166,22 @@ def _arrays(batch: Sequence[Any], shape: pa.Schema) -> list[pa.Array]:
     return columns
 
 
+@contextmanager
+def whole(final: Path) -> Iterator[BinaryIO]:
+    """A file that is either whole or absent: written under a temporary name, flushed to disk and renamed when the block ends well."""
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, final)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise boundary(error, str(final)) from error
+
+
 def write(root: Path, path: str, kind: str, items: Iterable[Any]) -> Output:
     """Write rows to `root/path` so that the file is either whole or absent. Returns its Output; the caller journals it.
 
@@ -171,28 +190,17 @@ def write(root: Path, path: str, kind: str, items: Iterable[Any]) -> Output:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    final = root / path
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     shape, rows, stream = schema(kind), 0, iter(items)
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            with pq.ParquetWriter(file, shape, compression="zstd") as writer:
-                while batch := list(islice(stream, BATCH)):
-                    try:
-                        columns = _arrays(batch, shape)
-                    except UnicodeEncodeError:
-                        make = _from_row(kind)  # made anew, since the id is the hash of the text that is written
-                        columns = _arrays([make({**_valid(_as_row(item)), "id": None}) for item in batch], shape)
-                    writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=shape))
-                    rows += len(batch)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, final)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise boundary(error, str(final)) from error
-    return Output(kind, path, rows, final.stat().st_size)
+    with whole(root / path) as file, pq.ParquetWriter(file, shape, compression="zstd") as writer:
+        while batch := list(islice(stream, GROUPS.get(kind, BATCH))):
+            try:
+                columns = _arrays(batch, shape)
+            except UnicodeEncodeError:
+                make = noun(kind)  # made anew, since the id is the hash of the text that is written
+                columns = _arrays([make({**_valid(_as_row(item)), "id": None}) for item in batch], shape)
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=shape))
+            rows += len(batch)
+    return Output(kind, path, rows, (root / path).stat().st_size)
 
 
 def set_apart(root: Path, output: Output) -> Output:
@@ -220,7 +228,7 @@ def read(root: Path, outputs: Iterable[Output]) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     for output in outputs:
-        make = _from_row(output.kind)
+        make = noun(output.kind)
         with pq.ParquetFile(root / output.path) as file:
             for batch in file.iter_batches(BATCH):
                 for row in batch.to_pylist():

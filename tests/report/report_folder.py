@@ -8,13 +8,13 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import zhiling
 from zhiling.ledger import STATES, entries
-from zhiling.store import Done, Store, write
+from zhiling.store import Done, Entry, Store, write
 from zhiling.types import Example, Record, Reject, Score, Template, Verdict
 
 DEMO = Path(zhiling.__file__).parent / "library" / "demo"
@@ -57,6 +57,15 @@ Spoil = Callable[[str], str]
 """What is done to every text that the data, the recipe or a plug-in brings; it may only append."""
 
 
+def _last_words(rows: list[Example], chain: list[dict[str, Verdict]]) -> Iterator[Entry]:
+    for row in sorted(rows, key=lambda row: row.id):
+        said = [verdicts[row.id] for verdicts in chain if row.id in verdicts]
+        last = next((verdict for verdict in said if not verdict.kept), said[-1])
+        yield Entry(
+            row.id, row.task, row.maker, "kept" if last.kept else "dropped", last.selector, last.why, last.rival
+        )
+
+
 def build_folder(folder: Path, *, repeat: int = 1, until: str = "evaluate", spoil: Spoil = str) -> dict[str, Any]:
     """Write a run's folder that came up to the stage `until`. Returns what is in it, by kind, and run.json as "run"."""
     made, chain = _construct(repeat, spoil), list[dict[str, Verdict]]()
@@ -65,7 +74,7 @@ def build_folder(folder: Path, *, repeat: int = 1, until: str = "evaluate", spoi
     chain = _select(made["examples"], made["scores"], dice, spoil)
     made["verdicts"] = [verdict for verdicts in chain for verdict in verdicts.values()]
     made["kept"] = [row for row in made["examples"] if all(said[row.id].kept for said in chain if row.id in said)]
-    made["ledger"] = list(entries(made["rejects"], made["merged"], made["examples"], chain))
+    made["ledger"] = list(entries(made["rejects"], made["merged"], _last_words(made["examples"], chain)))
     made["answers"] = _answers(made["heldout"], dice, spoil)
     store = Store(folder)
     store.begin()
