@@ -99,7 +99,7 @@ def guarded(value, there=True):
 
 
 TURN = [0]
-ENV = jinja2.Environment()
+ENV = jinja2.Environment(optimized=False)  # or the first draw from a constant list would be every draw
 ENV.globals["zip"] = zip
 ENV.filters["choice"] = lambda items: list(items)[TURN[0] % len(list(items))]
 compiled_once = functools.cache(ENV.from_string)
