@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -290,6 +291,25 @@ def test_a_real_server_chats_completes_holds_to_schemas_and_answers_in_parallel(
 
     asyncio.run(main())
     assert b"sk-local" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+@pytest.mark.model
+def test_a_real_server_decodes_within_a_regex(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_KEY", "sk-local0123456789")
+    spec = {
+        "provider": "openai",
+        "model": "smollm2",
+        "base_url": endpoint,
+        "key_env": "LLAMA_KEY",
+        "regex_as": "grammar",
+    }
+
+    async def main() -> Reply:
+        async with open_model(spec, cache=None) as model:
+            return await model.ask(say("When was it?", regex=r"(星期|day )\d{2}-\d{2}", temperature=1.0, seed=2))
+
+    reply = asyncio.run(main())
+    assert re.fullmatch(r"(星期|day )\d{2}-\d{2}", reply.text) and not reply.repaired
 
 
 @pytest.mark.model

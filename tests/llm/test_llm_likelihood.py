@@ -203,3 +203,29 @@ def test_after_a_sigkill_no_score_that_was_seen_is_asked_again(tmp_path: Path) -
         assert not seen & set(asked)
         seen |= set(run.stdout.split())
     assert seen == {str(i) for i in range(1, 201)}
+
+
+@pytest.mark.model
+def test_the_embedded_models_ranking_is_torchs() -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from zhiling.llm import embedded
+
+    request = Request(prompt="The capital of France is")
+    choices = [" London", " Paris", " a large kettle"]
+
+    async def main() -> tuple[list[float], list[float]]:
+        async with open_model({"provider": "transformers", "threads": 1, "device": "cpu"}, cache=None) as model:
+            return await model.rank(request, choices), await model.rank(request, choices, per="token")
+
+    whole, mean = asyncio.run(main())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(embedded.folder())
+    plain = transformers.AutoModelForCausalLM.from_pretrained(embedded.folder(), dtype=torch.float32).eval()
+    context = tokenizer(request.prompt)["input_ids"]
+    for choice, total, each in zip(choices, whole, mean, strict=True):
+        ids = tokenizer(choice, add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            table = plain(torch.tensor([[*context, *ids]])).logits[0].log_softmax(-1)
+        expected = sum(float(table[len(context) - 1 + i, token]) for i, token in enumerate(ids))
+        assert total == pytest.approx(expected, abs=1e-3) and each == pytest.approx(expected / len(ids), abs=1e-3)
+    assert max(whole) == whole[1]
