@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from zhiling import registry
 from zhiling.errors import RecipeError, say
-from zhiling.types import Example, Score
+from zhiling.select.neutral import neutral, ranks
+from zhiling.text import length
+from zhiling.types import Example, Score, Verdict
 
 Scores = Mapping[tuple[str, str], Score]
 
@@ -19,6 +21,48 @@ def value(scores: Scores, row: str, scorer: str) -> float | None:
     """What the scorer said of the row: a finite number, or None where it said nothing that is one."""
     score = scores.get((row, scorer))
     return None if score is None or score.value is None or not math.isfinite(score.value) else score.value
+
+
+def ids(rows: Sequence[Example]) -> list[str]:
+    """The rows' ids. A pool of millions (`zhiling.pool`) knows them, and what `labels` gives, without reading a row."""
+    known: list[str] | None = getattr(rows, "ids", None)
+    return [row.id for row in rows] if known is None else known
+
+
+def labels(rows: Sequence[Example], name: str) -> list[str]:
+    """Each row's task, lang or maker."""
+    column: Callable[[str], list[str]] | None = getattr(rows, "column", None)
+    return [getattr(row, name) for row in rows] if column is None else column(name)
+
+
+def values(rows: Sequence[Example], scores: Scores, scorer: str) -> np.ndarray:
+    """What the scorer said of each row, as `value` has it, with NaN for None."""
+    column: Callable[..., np.ndarray] | None = getattr(scores, "column", None)
+    if column is not None and hasattr(rows, "at"):
+        said = column(scorer, rows)
+        return np.where(np.isfinite(said), said, np.nan)
+    found = (value(scores, row, scorer) for row in ids(rows))
+    return np.array([np.nan if said is None else said for said in found], dtype=float)
+
+
+def standing(rows: Sequence[Example], scores: Scores, scorer: str) -> np.ndarray:
+    """What rows are ranked by: the scorer's `values`; of one that grows with length (the fact `length_neutral`), what length leaves."""
+    said = values(rows, scores, scorer)
+    if not registry.get("scorer", scorer).facts.get("length_neutral"):
+        return said
+    return neutral(said, [length(row.output) for row in rows], labels(rows, "task"))
+
+
+def each(
+    examples: Sequence[Example], rows: Sequence[Example], verdict: Callable[[int, str], Verdict]
+) -> Iterator[Verdict]:
+    """Of each example the verdict(i, id) of the row `rows[i]` that has its id."""
+    known = ids(rows)
+    if rows is examples:
+        yield from (verdict(at, row) for at, row in enumerate(known))
+        return
+    places = {row: at for at, row in enumerate(known)}
+    yield from (verdict(places[row], row) for row in ids(examples))
 
 
 def sign(scorer: str, where: str) -> int:
@@ -37,8 +81,8 @@ def sign(scorer: str, where: str) -> int:
 
 def scored(examples: Sequence[Example], scores: Scores, scorer: str, where: str) -> None:
     """Raise RecipeError when there are rows and the scorer has said nothing about any of them."""
-    if examples and not any((row.id, scorer) in scores for row in examples):
-        known = sorted({name for _, name in scores})
+    if len(examples) and not any((row, scorer) in scores for row in ids(examples)):
+        known = sorted(getattr(scores, "scorers", None) or {name for _, name in scores})
         raise RecipeError(
             say(f"no row has a score by '{scorer}'", f"没有任何行有“{scorer}”的分数"),
             where=where,
@@ -49,30 +93,34 @@ def scored(examples: Sequence[Example], scores: Scores, scorer: str, where: str)
         )
 
 
-def distinct(examples: Sequence[Example]) -> list[Example]:
+def distinct(examples: Sequence[Example]) -> Sequence[Example]:
     """Each row once, by id: whatever order the rows came in, this one is the same.
 
-    Of rows with one id, which may differ in language and maker, the first by these stands.
+    Of rows with one id, which may differ in language and maker, the first by these stands. A pool is so already.
     """
+    if hasattr(examples, "at"):
+        return examples
     once: dict[str, Example] = {}
     for row in sorted(examples, key=lambda row: (row.id, row.lang, row.maker, row.parents)):
         once.setdefault(row.id, row)
     return list(once.values())
 
 
-def best_first(examples: Sequence[Example], scores: Scores, by: str | None, where: str) -> list[Example]:
+def best_first(examples: Sequence[Example], scores: Scores, by: str | None, where: str) -> Sequence[Example]:
     """Each row once, the better ones first: by the scorer named, unscored rows last, and ties by the smaller id."""
     rows = distinct(examples)
     if by is None:
         return rows
+    every = list(rows)
+    return [every[at] for at in best_order(rows, scores, by, where).tolist()]
+
+
+def best_order(rows: Sequence[Example], scores: Scores, by: str, where: str) -> np.ndarray:
+    """The places of the rows, the better ones first: by the scorer named, unscored rows last, and ties in the rows' own order."""
     direction = sign(by, where)
     scored(rows, scores, by, where)
-
-    def place(row: Example) -> tuple[bool, float]:
-        said = value(scores, row.id, by)
-        return said is None, 0.0 if said is None else -direction * said
-
-    return sorted(rows, key=place)
+    said = np.array(standing(rows, scores, by), dtype=float)  # None becomes NaN, which sorts last
+    return np.argsort(-direction * said, kind="stable")
 
 
 def weights_of(by: str | list[str] | dict[str, float], where: str) -> dict[str, float]:
@@ -87,24 +135,15 @@ def task_ranks(pool: Sequence[Example], scores: Scores, weights: Mapping[str, fl
     """Weighted mean rank within the task, in [0, 1]; -1 for a row that none of the scorers could score."""
     total, weight = np.zeros(len(pool)), np.zeros(len(pool))
     members: dict[str, list[int]] = defaultdict(list)
-    for at, row in enumerate(pool):
-        members[row.task].append(at)
+    for at, task in enumerate(labels(pool, "task")):
+        members[task].append(at)
     for scorer, share in weights.items():
         direction = sign(scorer, where)
         scored(pool, scores, scorer, where)
-        said = [value(scores, row.id, scorer) for row in pool]
-        for task in members.values():
-            known = np.array([at for at in task if said[at] is not None], dtype=np.int64)
-            values = np.array([said[at] for at in known], dtype=float) * direction
-            total[known] += share * _ranks(values)
+        said = np.array(standing(pool, scores, scorer), dtype=float) * direction
+        for of_task in members.values():
+            known = np.array(of_task, dtype=np.int64)
+            known = known[~np.isnan(said[known])]
+            total[known] += share * ranks(said[known])
             weight[known] += share
     return np.where(weight > 0, np.round(total / np.maximum(weight, 1e-9), 9), -1.0)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0 (lowest) to 1 (highest); equal values share the mean of their ranks; a single value ranks 0.5."""
-    if len(values) < 2:
-        return np.full(len(values), 0.5)
-    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
-    before = np.cumsum(counts) - counts
-    return np.asarray((before + (counts - 1) / 2)[at] / (len(values) - 1))
