@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from zhiling import stages
-from zhiling.dataset import Asked, by_row, heldout, open_run, read_all, stream
+from zhiling.dataset import Asked, heldout, open_run, read_all, stream
 from zhiling.errors import say
+from zhiling.pool import Book, Marks, Pool
 from zhiling.run import Watch
-from zhiling.store import read
 from zhiling.text import cut
 from zhiling.types import Example, Score
 
@@ -68,10 +68,10 @@ def audit(asked: Asked, folder: Path, *, watch: Watch | None = None, **how: Any)
         rows, merged = read_all(run, whole)
         outputs = stages.score(run, rows)
         stages.select(run, rows, merged, outputs, heldout(run, whole))
-        scores = by_row(run, outputs)
-        fate = {e.id: e for done in run.done for e in read(folder, done.of("ledger")) if e.state == "dropped"}
+        scores = Marks(folder, outputs, Pool(folder, rows).all)
+        book = Book(folder, [output for done in run.done for output in done.of("ledger")])
     findings: dict[str, Finding] = {}
-    langs, lengths, seen = Counter[str](), list[float](), set[str]()
+    langs, lengths, seen = Counter[str](), list[float](), bytearray(len(book))
     total = sound = 0
     for _, item in stream(whole):
         total += 1
@@ -82,18 +82,20 @@ def audit(asked: Asked, folder: Path, *, watch: Watch | None = None, **how: Any)
         else:
             where = item.parents[0]
             langs[item.lang] += 1
-            said = scores.get(item.id, {})
+            said = scores.of(item.id)
             for name, check in CHECKS.items():
                 if name in said:
                     found += check(said[name])
             if "length" in said and said["length"].value is not None:
                 lengths.append(said["length"].value)
-            if item.id in seen:
+            place = book.place(item.id)
+            state, stage, why, _ = book.at(place)
+            if seen[place]:
                 found.append(("duplicate_exact", say("equal to a row before it", "与前面的一行相同")))
-            elif item.id in fate:
-                code = {"heldout": "leak", "exact": "duplicate_exact", "near": "duplicate_near"}[fate[item.id].stage]
-                found.append((code, fate[item.id].why))
-            seen.add(item.id)
+            elif state == "dropped":
+                code = {"heldout": "leak", "exact": "duplicate_exact", "near": "duplicate_near"}[stage]
+                found.append((code, why))
+            seen[place] = 1
         for code, what in found:
             findings.setdefault(code, Finding(code)).add(f"{where}  {cut(what, 100)}")
         sound += not found

@@ -97,10 +97,13 @@ def run(
 @app.command()
 def show(folder: RunFolder, as_json: Json = False) -> None:
     """How the rows of a run went, by way, state and stage. 查看一次运行的数据去向。"""
-    from zhiling.ledger import waterfall
+    from zhiling.ledger import reasons, waterfall
     from zhiling.show import run_bill, show_table
 
     show_table(waterfall(folder), as_json)
+    if not as_json:
+        print()
+        show_table(reasons(folder))
     if not as_json and (bill := run_bill(folder)):
         print("\n" + "\n".join(bill))
 

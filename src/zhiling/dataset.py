@@ -14,9 +14,10 @@ from typing import Any
 from zhiling import stages
 from zhiling.data.sets import Writer, examples, form_of
 from zhiling.errors import DataError, RecipeError, say
+from zhiling.pool import Book, Marks, Pool
 from zhiling.recipe import build
 from zhiling.run import Run, Watch, Work, digest
-from zhiling.store import Output, read
+from zhiling.store import Output
 from zhiling.types import Example, Reject, Score
 
 SCORE: tuple[str, ...] = ("length", "language", "echo", "refusal", "placeholder", "format", "grammar", "pii")
@@ -65,7 +66,7 @@ def score(asked: Asked, out: Path, folder: Path, *, watch: Watch | None = None, 
     """
     with open_run(asked, folder, "score", watch, how) as run:
         rows, _ = read_all(run, asked)
-        scores = by_row(run, stages.score(run, rows))
+        scores = Marks(folder, stages.score(run, rows), Pool(folder, rows).all)
         found = Sifted(folder=folder)
         with Writer(out) as file:
             for row, item in stream(asked):
@@ -76,7 +77,7 @@ def score(asked: Asked, out: Path, folder: Path, *, watch: Watch | None = None, 
                         {**row, **_columns(run, {}), "zhiling_why": {"quarantined": f"{item.where}: {item.why}"}}
                     )
                     continue
-                said = scores.get(item.id, {})
+                said = scores.of(item.id)
                 why = {name: s.why for name, s in said.items() if s.why}
                 file.write({**row, **_columns(run, said), "zhiling_why": why})
         run.rest()
@@ -93,26 +94,20 @@ def select(asked: Asked, out: Path, folder: Path, *, watch: Watch | None = None,
         scores = stages.score(run, rows)
         stages.select(run, rows, merged, scores, heldout(run, asked))
         run.rest()
-        fate = {
-            entry.id: entry for done in run.done for entry in read(folder, done.of("ledger")) if entry.state != "merged"
-        }
-        found, seen = Sifted(folder=folder), set[str]()
+        book = Book(folder, [output for done in run.done for output in done.of("ledger")])
+        found, seen = Sifted(folder=folder), bytearray(len(book))
         dropped = out.with_name(f"{out.stem}.dropped{out.suffix}")
         with Writer(out) as good, Writer(dropped) as bad:
             for row, item in stream(asked):
                 found.rows += 1
-                entry = fate[item.id]
-                state, by, why, rival = entry.state, entry.stage, entry.why, entry.rival
-                if item.id in seen and state == "kept":
-                    state, by, why, rival = (
-                        "merged",
-                        "exact",
-                        say("equal to a row before it", "与前面的一行相同"),
-                        item.id,
-                    )
+                place = book.place(item.id)
+                state, by, why, rival = book.at(place)
+                if seen[place] and state == "kept":
+                    again = say("equal to a row before it", "与前面的一行相同")
+                    state, by, why, rival = "merged", "exact", again, item.id
                 if state == "quarantined":
                     found.quarantined += 1
-                seen.add(item.id)
+                seen[place] = 1
                 if state == "kept":
                     good.write(row)
                 else:
@@ -165,14 +160,6 @@ def heldout(run: Run, asked: Asked) -> list[Output]:
         args = {"file": path, "form": form_of(path, asked.form), "columns": {}, "task": TASK, "kind": "heldout"}
         works.append(Work("heldout/against", f"{index:03d}", args, (digest(path),)))
     return [output for done in run.shards("steps:read_set", "path", works, ("data",)) for output in done.of("heldout")]
-
-
-def by_row(run: Run, outputs: Sequence[Output]) -> dict[str, dict[str, Score]]:
-    """The scores by row and scorer."""
-    found: dict[str, dict[str, Score]] = {}
-    for item in read(run.folder, outputs):
-        found.setdefault(item.example, {})[item.scorer] = item
-    return found
 
 
 def _columns(run: Run, said: Mapping[str, Score]) -> dict[str, float | None]:

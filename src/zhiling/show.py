@@ -216,6 +216,8 @@ def why_lines(found: Mapping[str, Any]) -> list[str]:
         lines.append(
             say("  verdict     ", "  判定        ") + f"{item['selector']}: {kept}  {item['why']}{rival}".rstrip()
         )
+    for item in found["instead"]:
+        lines.append(say("  would pass  ", "  可以通过    ") + item)
     for item in found["rivals"]:
         lines.append(
             say("  the rival   ", "  胜过它的行  ")

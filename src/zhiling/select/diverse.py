@@ -13,27 +13,50 @@ BLOCK = 1024
 
 
 class Pick(NamedTuple):
-    """What became of a row: taken or not. `near` is the row taken that it resembles too much (-1: none), `cosine` how much."""
+    """What became of a row: taken or not. `near` is the row taken that it resembles too much (-1: none), `cosine` how much.
+
+    `full` says that its turn came, but no room was left for it.
+    """
 
     row: int
     taken: bool
     near: int = -1
     cosine: float = 0.0
+    full: bool = False
+
+
+def fill(order: Ints, rows: int, sizes: Ints | None, tokens: int | None) -> list[Pick]:
+    """Take the first `rows` rows of the order; with `tokens` only such as still fit, a row counting for its size."""
+    if sizes is None or tokens is None:
+        return [Pick(row, place < rows) for place, row in enumerate(order.tolist())]
+    picks, used, taken = list[Pick](), 0, 0
+    for row, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+        good = taken < rows and used + size <= tokens
+        used, taken = used + size * good, taken + good
+        picks.append(Pick(row, good, full=taken < rows and not good))
+    return picks
 
 
 def greedy(
-    quality: NDArray[np.float64], vectors: NDArray[np.float32], rows: int, diversity: float, similar: float
+    quality: NDArray[np.float64],
+    vectors: NDArray[np.float32],
+    rows: int,
+    diversity: float,
+    similar: float,
+    sizes: Ints | None = None,
+    tokens: int | None = None,
 ) -> list[Pick]:
     """Take up to `rows` rows, each time the one with the highest gain; ties go to the earlier row.
 
     gain = (1 - diversity) * quality + diversity * (1 - c), where c is the row's highest cosine with the rows taken so far, at
     least 0; rows whose c is above `similar` are passed over. `vectors` are unit rows; cosines are rounded to 4 decimals. Gains
     can only fall as rows are taken, so an old gain is an upper bound, and only rows whose bound still leads need a fresh
-    one (lazy greedy, Minoux 1978). The picks come first, in the order in which they were taken.
+    one (lazy greedy, Minoux 1978). With `tokens`, a row whose size no longer fits when its turn comes is passed over. The picks come
+    first, in the order in which they were taken.
     """
     from threadpoolctl import threadpool_limits
 
-    state = _State(quality, vectors, diversity)
+    state = _State(quality, vectors, diversity, sizes, tokens)
     with threadpool_limits(1, user_api="blas"):  # the products are small: more threads cost ten times what they bring
         while len(state.taken) < rows and state.open.any():
             block, bound, rival = state.leaders()
@@ -43,15 +66,26 @@ def greedy(
     picks = [Pick(row, True) for row in state.taken]
     for row in range(len(quality)):
         if row not in taken:
-            over = state.closest[row] > similar
-            picks.append(Pick(row, False, int(state.nearest[row]) if over else -1, float(state.closest[row])))
+            over = state.closest[row] > similar and not state.full[row]
+            near = int(state.nearest[row]) if over else -1
+            picks.append(Pick(row, False, near, float(state.closest[row]), bool(state.full[row])))
     return picks
 
 
 class _State:
     """What is known of every row: its highest cosine with the rows taken, with which one, and with how many it was compared."""
 
-    def __init__(self, quality: NDArray[np.float64], vectors: NDArray[np.float32], diversity: float) -> None:
+    def __init__(
+        self,
+        quality: NDArray[np.float64],
+        vectors: NDArray[np.float32],
+        diversity: float,
+        sizes: Ints | None,
+        tokens: int | None,
+    ) -> None:
+        self.sizes: Ints | None = None if tokens is None else sizes
+        self.left = tokens or 0
+        self.full = np.zeros(len(quality), dtype=bool)
         self.vectors, self.diversity = vectors, diversity
         self.most = (1 - diversity) * quality + diversity  # the gain of a row unlike all others
         self.closest = np.zeros(len(quality))
@@ -94,6 +128,11 @@ class _State:
             at = int(np.argmax(gain))
             if gain[at] == -np.inf or gain[at] < bound or (gain[at] == bound and block[at] > rival):
                 break
+            if self.sizes is not None:
+                if self.sizes[block[at]] > self.left:
+                    gain[at], self.full[block[at]] = -np.inf, True
+                    continue
+                self.left -= int(self.sizes[block[at]])
             self.taken.append(int(block[at]))
             cosines = np.round((vectors @ vectors[at]).astype(np.float64), 4)
             closer = np.flatnonzero(cosines > closest)

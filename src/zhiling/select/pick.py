@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,8 +12,9 @@ import numpy as np
 from zhiling.embed import Embedder
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
-from zhiling.select.diverse import Pick, greedy
-from zhiling.select.rank import Scores, best_first, distinct, task_ranks, weights_of
+from zhiling.select.diverse import Pick, fill, greedy
+from zhiling.select.rank import Scores, best_order, distinct, each, ids, labels, task_ranks, weights_of
+from zhiling.text import length
 from zhiling.types import Example, Task, Verdict, row_seed
 
 
@@ -25,37 +26,59 @@ def quota(
     tasks: Mapping[str, Task],
     seed: int,
     rows: int | dict[str, int],
-    per: Literal["task", "lang", "maker", "family"] = "task",
+    per: Literal["task", "lang", "maker", "constructor", "family"] = "task",
     by: str | None = None,
 ) -> Iterator[Verdict]:
     """Keep at most so many rows of each group: the best by the scorer `by`, or without one a seeded random choice.
 
     `rows` is one number for every group, or {group: number}; groups it does not name are kept whole. Groups are tasks,
-    languages, makers or the families of tasks. A row over its quota names as rival the last row that was kept.
-    Raises RecipeError for a negative number, or for a number given to a task that does not exist.
+    languages, makers ("template:NAME"), constructors ("template") or the families of tasks. A row over its quota names as rival the last
+    row that was kept. Raises RecipeError for a negative number, or for a number given to a task that does not exist.
     """
     _check_quota(rows, per, tasks)
-    ordered = best_first(examples, scores, by, "quota.by")
-    if by is None:
-        ordered.sort(key=lambda row: (row_seed(seed, row.id), row.id))
-    groups: dict[str, list[Example]] = defaultdict(list)
-    for row in ordered:
-        family = tasks[row.task].family if row.task in tasks else "other"
-        groups[family if per == "family" else getattr(row, per)].append(row)
-    said: dict[str, Verdict] = {}
-    for group, members in groups.items():
-        limit = rows if isinstance(rows, int) else rows.get(group, len(members))
-        last = members[min(limit, len(members)) - 1].id if limit else ""
-        for place, row in enumerate(members, 1):
-            over = say(
-                f"number {place} of {per} '{group}', which has {limit} places",
-                f"在“{group}”中排第 {place}，名额为 {limit}",
-            )
-            said[row.id] = (
-                Verdict(row.id, "quota", True) if place <= limit else Verdict(row.id, "quota", False, over, last)
-            )
-    for row in examples:
-        yield said[row.id]
+    pool = distinct(examples)
+    order = best_order(pool, scores, by, "quota.by") if by else seeded(pool, seed)
+    named = _groups(pool, per, tasks)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for at in order.tolist():
+        groups[named[at]].append(at)
+    places = np.zeros(len(pool), dtype=np.int64)
+    for members in groups.values():
+        places[members] = np.arange(1, len(members) + 1)
+    limits = {group: rows if isinstance(rows, int) else rows.get(group, len(groups[group])) for group in groups}
+    known = ids(pool)
+    last = {
+        group: known[members[limits[group] - 1]]
+        for group, members in groups.items()
+        if 0 < limits[group] <= len(members)
+    }
+
+    def verdict(at: int, row: str) -> Verdict:
+        group, place = named[at], int(places[at])
+        limit = limits[group]
+        if place <= limit:
+            return Verdict(row, "quota", True)
+        over = say(
+            f"number {place} of {per} '{group}', which has {limit} places", f"在“{group}”中排第 {place}，名额为 {limit}"
+        )
+        return Verdict(row, "quota", False, over, last.get(group, ""))
+
+    yield from each(examples, pool, verdict)
+
+
+def _groups(pool: Sequence[Example], per: str, tasks: Mapping[str, Task]) -> list[str]:
+    if per == "family":
+        return [tasks[task].family if task in tasks else "other" for task in labels(pool, "task")]
+    if per == "constructor":
+        return [maker.split(":")[0] for maker in labels(pool, "maker")]
+    return labels(pool, per)
+
+
+def seeded(pool: Sequence[Example], seed: int) -> np.ndarray:
+    """The places of the rows in an order that depends on seed and ids alone."""
+    known = ids(pool)
+    drawn = np.fromiter((row_seed(seed, row) for row in known), dtype=np.int64, count=len(known))
+    return np.argsort(drawn, kind="stable")  # the pool lies in the order of ids, which settles ties
 
 
 def _check_quota(rows: int | dict[str, int], per: str, tasks: Mapping[str, Task]) -> None:
@@ -77,8 +100,9 @@ def top(
     scores: Scores,
     seed: int,
     embedder: Embedder,
-    rows: int,
     by: str | list[str] | dict[str, float],
+    rows: int | None = None,
+    tokens: int | None = None,
     diversity: float = 0.0,
     similar: float = 1.0,
 ) -> Iterator[Verdict]:
@@ -87,40 +111,57 @@ def top(
     Quality is the weighted mean, over the scorers, of a row's rank within its task (0 worst, 1 best, ties share their mean
     rank), so tasks compete on even terms. With diversity d, rows are taken one by one, each time the one with the highest
     (1 - d) * quality + d * (1 - its highest cosine with the prompts taken). Rows whose prompt has a cosine above `similar` with one
-    taken are passed over, with that one as rival. A row that a scorer could not score is ranked by the others; one without
-    any comes last, in a seeded order as all ties. Raises RecipeError for numbers out of range.
+    taken are passed over, with that one as rival. With `tokens` (of prompt and output, counted as `text.length` does), alone or beside
+    `rows`, a row that no longer fits into that budget is passed over too. A row that a scorer could not score is ranked by the others; one
+    without any comes last, in a seeded order as all ties. Raises RecipeError for numbers out of range, and without rows and tokens.
     """
     weights = weights_of(by, "top.by")
-    _check_top(rows, diversity, similar)
-    pool = sorted(distinct(examples), key=lambda row: (row_seed(seed, row.id), row.id))
-    quality = task_ranks(pool, scores, weights, "top.by")
+    _check_top(rows, tokens, diversity, similar)
+    pool = distinct(examples)
+    order = seeded(pool, seed)
+    quality = task_ranks(pool, scores, weights, "top.by")[order]
+    sizes = None
+    if tokens is not None:
+        sizes = np.fromiter((length(row.prompt) + length(row.output) for row in pool), dtype=np.int64, count=len(pool))[
+            order
+        ]
+    most = len(pool) if rows is None else rows
     if diversity or similar < 1:
-        picks = greedy(quality, embedder([row.prompt for row in pool]), rows, diversity, similar)
+        vectors = embedder([row.prompt for row in pool])[order]
+        picks = greedy(quality, vectors, most, diversity, similar, sizes, tokens)
     else:
-        order = np.argsort(-quality, kind="stable").tolist()
-        picks = [Pick(at, place < rows) for place, at in enumerate(order)]
+        picks = fill(np.argsort(-quality, kind="stable"), most, sizes, tokens)
+    yield from each(examples, pool, _told(picks, order, ids(pool)))
+
+
+def _told(picks: Sequence[Pick], order: np.ndarray, known: Sequence[str]) -> Callable[[int, str], Verdict]:
+    """The verdict on the row at a place of the pool; `order` are the places of the rows that the picks speak of."""
+    places = order.tolist()
     taken = [pick for pick in picks if pick.taken]
-    last = pool[taken[-1].row].id if taken else ""
+    last = known[places[taken[-1].row]] if taken else ""
     beaten = say(f"{len(taken)} rows do better", f"有 {len(taken)} 行更优")
-    said: dict[str, Verdict] = {}
-    for pick in picks:
-        row = pool[pick.row].id
+    full = say("does not fit into what is left of the tokens", "剩余的词元预算放不下")
+    at = np.argsort(np.fromiter((places[pick.row] for pick in picks), dtype=np.int64, count=len(picks)))
+
+    def verdict(place: int, row: str) -> Verdict:
+        pick = picks[at[place]]
         if pick.taken:
-            said[row] = Verdict(row, "top", True)
-        elif pick.near >= 0:
+            return Verdict(row, "top", True)
+        if pick.near >= 0:
             alike = say(f"its prompt is {pick.cosine:.2f} like one taken", f"提示与已选行的相似度为 {pick.cosine:.2f}")
-            said[row] = Verdict(row, "top", False, alike, pool[pick.near].id)
-        else:
-            said[row] = Verdict(row, "top", False, beaten, last)
-    for example in examples:
-        yield said[example.id]
+            return Verdict(row, "top", False, alike, known[places[pick.near]])
+        return Verdict(row, "top", False, full if pick.full else beaten, last)
+
+    return verdict
 
 
-def _check_top(rows: int, diversity: float, similar: float) -> None:
-    if rows < 1:
-        raise RecipeError(
-            say(f"rows must be at least 1, not {rows}", f"rows 至少为 1，不能是 {rows}"), where="top.rows"
-        )
+def _check_top(rows: int | None, tokens: int | None, diversity: float, similar: float) -> None:
+    if rows is None and tokens is None:
+        raise RecipeError(say("top needs rows or tokens", "top 需要 rows 或 tokens"), where="top")
+    for name, budget in (("rows", rows), ("tokens", tokens)):
+        if budget is not None and budget < 1:
+            what = say(f"{name} must be at least 1, not {budget}", f"{name} 至少为 1，不能是 {budget}")
+            raise RecipeError(what, where=f"top.{name}")
     for name, number in (("diversity", diversity), ("similar", similar)):
         if not 0 <= number <= 1:
             what = say(f"{name} lies between 0 and 1, not {number}", f"{name} 须在 0 与 1 之间，不能是 {number}")

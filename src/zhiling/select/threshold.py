@@ -7,7 +7,7 @@ from typing import Literal
 
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
-from zhiling.select.rank import Scores, scored, value
+from zhiling.select.rank import Scores, ids, scored, values
 from zhiling.types import Example, Verdict
 
 
@@ -31,19 +31,13 @@ def threshold(
     if min is not None and max is not None and min > max:
         raise RecipeError(say(f"min {min} lies above max {max}", f"min {min} 大于 max {max}"), where="threshold.min")
     scored(examples, scores, scorer, "threshold.scorer")
-    for row in examples:
-        said = value(scores, row.id, scorer)
-        if said is None:
-            yield Verdict(
-                row.id, "threshold", missing == "keep", say(f"{scorer} could not be scored", f"{scorer} 无法评分")
-            )
+    unknown = say(f"{scorer} could not be scored", f"{scorer} 无法评分")
+    for row, said in zip(ids(examples), values(examples, scores, scorer).tolist(), strict=True):
+        if said != said:
+            yield Verdict(row, "threshold", missing == "keep", unknown)
         elif min is not None and said < min:
-            yield Verdict(
-                row.id, "threshold", False, say(f"{scorer} {said:g} < {min:g}", f"{scorer} {said:g} < {min:g}")
-            )
+            yield Verdict(row, "threshold", False, f"{scorer} {said:g} < {min:g}")
         elif max is not None and said > max:
-            yield Verdict(
-                row.id, "threshold", False, say(f"{scorer} {said:g} > {max:g}", f"{scorer} {said:g} > {max:g}")
-            )
+            yield Verdict(row, "threshold", False, f"{scorer} {said:g} > {max:g}")
         else:
-            yield Verdict(row.id, "threshold", True)
+            yield Verdict(row, "threshold", True)
