@@ -19,6 +19,10 @@ Files = Annotated[
 Out = Annotated[
     Path, typer.Option("-o", "--out", help="The file to write: .jsonl, .json, .csv, .tsv or .parquet. 输出文件。")
 ]
+MaybeOut = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", help="The file to write: .jsonl, .json, .csv, .tsv or .parquet. 输出文件。"),
+]
 Run = Annotated[Path | None, typer.Option("--run", help="Folder of the work; default OUT.run. 运行文件夹。")]
 Form = Annotated[
     str, typer.Option("--from", help="alpaca, sharegpt, messages, dpo or kto; told by the keys if left out. 数据格式。")
@@ -41,16 +45,29 @@ Scorers = Annotated[list[str] | None, typer.Option("--score", help="A scorer; re
 Rethreshold = Annotated[
     list[str] | None, typer.Option(help="near=0.86, grammar.min=0.7: no score is computed again. 调整阈值。")
 ]
+Test = Annotated[
+    bool,
+    typer.Option(
+        "--self-test",
+        help="Plant known defects in rows of FILES and tell how many are found. 植入已知缺陷并统计检出率。",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机器可读输出。")]
 
 
 def score(
-    files: Files, out: Out, steps: With = None, run: Run = None, form: Form = "", column: Columns = None, model: Model = "",
-    task: Task = "", engine: Engine = "local", workers: Workers = None, as_json: Json = False,
+    files: Files, out: MaybeOut = None, steps: With = None, run: Run = None, form: Form = "", column: Columns = None, model: Model = "",
+    task: Task = "", engine: Engine = "local", workers: Workers = None, self_test: Test = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Score the rows of a data set; they come back as they were, with a column per score. 为数据集逐行评分。"""
     from zhiling import dataset
 
+    if self_test:
+        _self_test(files, form, _pairs(column), as_json)
+        return
+    if out is None:
+        mend = say("add -o FILE, or --self-test", "请加上 -o 文件，或使用 --self-test")
+        raise RecipeError(say("no file to write to", "没有指定输出文件"), where="--out", mend=mend)
     asked = dataset.Asked(files, _steps(steps) or dataset.SCORE, (), form, _pairs(column), (), task, _models(model))
     found = _work(dataset.score, asked, out, run or _beside(out), engine, workers)
     told = {"rows": found.rows, "quarantined": found.quarantined, "out": str(out), "run": str(found.folder)}
@@ -100,6 +117,13 @@ def audit(
     asked = dataset.Asked(files, dataset.SCORE, (), form, _pairs(column), against or ())
     found = _work(room.audit, asked, None, run or _beside(files[0]), engine, workers)
     print(json.dumps(room.grouped(found), ensure_ascii=False) if as_json else "\n".join(room.lines(found)))
+
+
+def _self_test(files: list[Path], form: str, columns: dict[str, str], as_json: bool) -> None:
+    from zhiling import selftest as room
+
+    found = room.selftest(files, form=form, columns=columns)
+    print(json.dumps(found.told(), ensure_ascii=False) if as_json else "\n".join(room.lines(found)))
 
 
 def _work(verb: Any, asked: Any, out: Path | None, folder: Path, engine: str, workers: int | None) -> Any:

@@ -27,6 +27,11 @@ def _weights(threads: int) -> Any:
     return USE(threads=threads)
 
 
+def _valid(text: str) -> str:
+    """The text with question marks for lone surrogates, which no tokeniser takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 class Use:
     """The default: 512 dimensions, about 600-2,000 short sentences per CPU second, no download.
 
@@ -48,7 +53,7 @@ class Use:
         vectors: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(distinct), self.batch):
             part = distinct[start : start + self.batch]
-            encoded = _weights(self.threads).encode([text[:2000] or " " for text in part])
+            encoded = _weights(self.threads).encode([_valid(text[:2000]) or " " for text in part])
             vectors.update(zip(part, encoded, strict=True))
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)

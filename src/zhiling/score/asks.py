@@ -37,12 +37,22 @@ _given = re.compile(
     rf"|\b(?:summari[sz]e|rewrite|translate|edit|correct|proofread|paraphrase|analy[sz]e|classify|rephrase|punctuate|shorten"
     rf"|convert) (?:this|these)"
     rf" (?:\w+ )?{_MATTER}\b(?! (?:of|about|on|for|in which)\b)"
-    r"|\bthe following[.:]?\s*$",
+    r"|\bthe following[.:]?\s*$"
+    r"|^(?:please )?(?:rewrite|edit|correct|proofread|paraphrase|rephrase|summari[sz]e|translate|classify|shorten|punctuate|reword"
+    r"|categori[sz]e|simplify)"
+    r" (?:the|this|these) (?:\w+ )?(?:sentences?|paragraphs?|passages?|texts?|articles?|poem|code|e-?mail|statements?|phrases?|words?"
+    r"|reviews?|quote|tweet"
+    r"|items?|animals?|objects?|data|input|essay|document)\b(?! (?:of|about|on|by|called|titled|[\"'“]))",
     re.IGNORECASE,
 )
 _zh_given = re.compile(
     rf"(?:以下|下面|下列|如下)(?:的|这|那|所给|给出|给定|提供)?(?:[一几两三]?[个段篇句首组份条])?的?[^，。！？；：\n]{{0,6}}?{_ZH_MATTER}"
     rf"|(?:给定|所给|提供的|给出的)的?[^，。！？；：\n]{{0,6}}?{_ZH_MATTER}"
+    rf"|^(?:请)?(?:将|把|对)?(?:这个|这段|该|此)?(?:句子|段落|文本|短文|这句话|这段话|这篇文章|这首诗)(?:翻译|改写|改成|改为|转换|重写"
+    rf"|缩短|简化|分类|进行)"
+    rf"|^(?:请)?(?:改写|重写|翻译|总结|概括|编辑|校对|缩短|简化|润色|改正|纠正|分类)(?:这个|这段|这篇|这首|该|此|一下)?(?:句子|段落"
+    rf"|文本|文章|短文|诗歌?|代码|邮件|陈述)"
+    rf"(?!的(?:方法|技巧|步骤))"
     rf"|(?:总结|概括|翻译|改写|润色|修改|分析|缩写|扩写|续写|校对|朗读)(?:一下)?这(?:段|篇|句|首|个"
     rf"|组)[^，。！？；：\n]{{0,4}}?{_ZH_MATTER}?"
 )

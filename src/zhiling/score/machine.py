@@ -39,6 +39,18 @@ _preamble = re.compile(
     r"|你是一[个名](?:有用|乐于助人|有帮助|专业|智能|友好)的?[^。，]{0,10}(?:助手|助理|模型|机器人)",
     re.IGNORECASE,
 )
+_hints = (
+    "below is an",
+    "write a response",
+    "a chat between",
+    "you are a",
+    "your task is",
+    "任务的指令",
+    "请写",
+    "请给",
+    "请编",
+    "你是一",
+)
 _about_prompts = re.compile(
     r"prompt|chatbot|system message|assistant|language model|role-?play|\bAI\b|token|template|提示词|提示语|聊天机器人|系统消息|助手"
     r"|助理|语言模型|角色扮演|模板",
@@ -89,7 +101,8 @@ def leaked(row: Example) -> str:
             return (
                 "" if _about_prompts.search(row.instruction) and said is not row.output else text.cut(found.group(), 40)
             )
-    found = _preamble.search(row.output[:MOST])
+    head = row.output[:MOST]
+    found = _preamble.search(head) if any(hint in head.lower() for hint in _hints) else None
     if found and not _about_prompts.search(row.instruction):
         return text.cut(found.group(), 40)
     asked = row.instruction.strip()
@@ -114,4 +127,4 @@ _request = re.compile(
 
 
 def _is_request(asked: str) -> bool:
-    return "\n" not in asked and _request.match(asked) is not None
+    return "\n" not in asked and (asked[-1] in ".?!。？！" or _request.match(asked) is not None)

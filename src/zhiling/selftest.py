@@ -1,0 +1,200 @@
+"""Do the scorers find what is wrong? Known defects are planted in rows of the user's own data, and it is counted which are found.
+
+Only rows that no rule blames are planted in, so that what is found was found because of the planting. `answers` has no bound of its own:
+it is set on one half of the sound rows, so that at most a given share of them falls below, and everything is counted on the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zhiling import registry
+from zhiling.data.sets import examples, form_of
+from zhiling.embed import Use
+from zhiling.errors import DataError, say
+from zhiling.selftest_plant import PLANTS
+from zhiling.types import Example, Score, row_seed
+
+ROWS = 2000
+BOUNDS: Mapping[str, tuple[str, float]] = {
+    "format": ("min", 1), "language": ("min", 1), "refusal": ("max", 0), "placeholder": ("max", 0), "echo": ("max", 0.5), "asks": ("min", 1),
+}  # fmt: skip
+"""The rules and the values from which on they blame a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One class of defects: how many were planted, how many were found, and by which scorers."""
+
+    name: str
+    planted: int
+    found: int
+    by: dict[str, int]
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the planted that were found; None where no row could carry the defect."""
+        return round(self.found / self.planted, 4) if self.planted else None
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What came of a self-test.
+
+    `blamed` counts the untouched rows that a rule blames, by scorer: an upper bound on false alarms, since real defects are among them.
+    `bound` is the value of `answers` below which a row is blamed, None where too few rows could be scored; `false_alarms` the share of the
+    untouched sound rows, other than those that the bound was set on, that fall below it.
+    """
+
+    rows: int
+    sound: int
+    blamed: dict[str, int]
+    bound: float | None
+    false_alarms: float | None
+    classes: list[Found] = field(default_factory=list)
+
+    def told(self) -> dict[str, Any]:
+        """As plain data, with the recalls."""
+        return {**asdict(self), "classes": [{**asdict(each), "recall": each.recall} for each in self.classes]}
+
+
+def selftest(
+    files: Sequence[Path], *, form: str = "", columns: Mapping[str, str] | None = None, rows: int = ROWS, seed: int = 0, rate: float = 0.01
+) -> Tested:  # fmt: skip
+    """Plant every known defect in a seeded sample of at most `rows` rows, and count what is found at a false-alarm rate of `rate`.
+
+    Raises DataError where the files hold no usable row or no rule lets a row pass.
+    """
+    taken = _sample(files, form, columns or {}, rows, seed)
+    blame = _blamed(taken)
+    sound = [row for row in taken if not blame[row.id]]
+    if len(sound) < 2:
+        what = say(
+            f"only {len(sound)} of {len(taken)} rows are without a defect",
+            f"{len(taken)} 行中只有 {len(sound)} 行没有缺陷",
+        )
+        raise DataError(what, where=str(files[0]), mend=say("give more rows", "请提供更多数据"))
+    setting, held = sound[::2], sound[1::2]
+    bound = _bound(setting, rate)
+    below = _below(held, bound)
+    counts: dict[str, int] = {name: sum(name in by for by in blame.values()) for name in BOUNDS}
+    classes = [_count(name, held, bound, seed) for name in PLANTS]
+    alarms = round(sum(below) / len(held), 4) if bound is not None else None
+    return Tested(len(taken), len(sound), {name: n for name, n in counts.items() if n}, bound, alarms, classes)
+
+
+def _sample(files: Sequence[Path], form: str, columns: Mapping[str, str], rows: int, seed: int) -> list[Example]:
+    """The rows with the smallest seeds: the same whatever order they stand in."""
+    found: dict[str, Example] = {}
+    for path in files:
+        for _, item in examples(path, form_of(path, form, columns), "data", columns):
+            if isinstance(item, Example):
+                found.setdefault(item.id, item)
+                if len(found) > 20 * rows:  # a huge file is not held whole
+                    found = {row.id: row for row in _first(found, rows, seed)}
+    if not found:
+        raise DataError(say("no usable row", "没有可用的行"), where=str(files[0]) if files else "")
+    return _first(found, rows, seed)
+
+
+def _first(found: Mapping[str, Example], rows: int, seed: int) -> list[Example]:
+    return sorted(found.values(), key=lambda row: (row_seed(seed, row.id), row.id))[:rows]
+
+
+def _blamed(rows: Sequence[Example]) -> dict[str, set[str]]:
+    """For each row the rules that blame it."""
+    found: dict[str, set[str]] = {row.id: set() for row in rows}
+    for name, (side, bound) in BOUNDS.items():
+        for score in registry.get("scorer", name).fn(rows):
+            if score.value is not None and (score.value < bound if side == "min" else score.value > bound):
+                found[score.example].add(name)
+    return found
+
+
+def _answers(rows: Sequence[Example]) -> list[Score]:
+    return list(registry.get("scorer", "answers").fn(rows, embedder=Use()))
+
+
+def _bound(rows: Sequence[Example], rate: float) -> float | None:
+    """The largest value that at most `rate` of the rows fall below."""
+    values = sorted(score.value for score in _answers(rows) if score.value is not None)
+    return values[int(rate * len(values))] if len(values) >= 20 else None
+
+
+def _below(rows: Sequence[Example], bound: float | None) -> list[bool]:
+    if bound is None:
+        return [False] * len(rows)
+    return [score.value is not None and score.value < bound for score in _answers(rows)]
+
+
+def _count(name: str, rows: Sequence[Example], bound: float | None, seed: int) -> Found:
+    """Plant one defect in every row that can carry it."""
+    spoilt = {
+        bad.id: bad
+        for at, row in enumerate(rows)
+        if (bad := PLANTS[name](row, rows[(at + 1) % len(rows)], row_seed(seed, f"{name}:{row.id}")))
+        and bad.id != row.id
+    }
+    bad = list(spoilt.values())
+    by = _blamed(bad)
+    silent = [row for row in bad if not by[row.id]]  # embedding is what costs
+    for row, below in zip(silent, _below(silent, bound), strict=True):
+        if below:
+            by[row.id].add("answers")
+    finders = sorted({finder for each in by.values() for finder in each})
+    return Found(
+        name, len(bad), sum(map(bool, by.values())), {who: sum(who in each for each in by.values()) for who in finders}
+    )
+
+
+NAMES: Mapping[str, tuple[str, str]] = {
+    "empty": ("output empty", "输出为空"),
+    "swapped": ("answers swapped", "答案错位"),
+    "dropped": ("inputs dropped", "输入丢失"),
+    "garbled": ("garbled characters", "乱码"),
+    "truncated": ("cut off", "截断"),
+    "language": ("wrong language", "语言不符"),
+    "merged": ("rows merged", "多行合并"),
+    "leaked": ("prompt leaked", "提示词泄漏"),
+    "echo": ("prompt repeated", "复述题面"),
+    "refusal": ("refusal", "拒答"),
+    "placeholder": ("slot left open", "占位符未填"),
+    "repetition": ("caught in a loop", "循环重复"),
+    "fence": ("code fence broken", "代码块未闭合"),
+    "link": ("address in place of text", "只有网址"),
+}
+
+
+def lines(tested: Tested) -> list[str]:
+    """The result for people, a line per class."""
+    out = [
+        say(
+            f"{tested.rows} rows looked at; {tested.sound} that no rule blames, half of them planted in",
+            f"检查 {tested.rows} 行；规则未发现问题的有 {tested.sound} 行，在其中一半植入缺陷",
+        )
+    ]
+    if tested.blamed:
+        blamed = ", ".join(f"{name} {count}" for name, count in tested.blamed.items())
+        out.append(say(f"blamed as they stand: {blamed}", f"原样即被判有问题：{blamed}"))
+    if tested.bound is None:
+        out.append(say("too few rows to set a bound for 'answers'", "行数太少，无法为 answers 设定界限"))
+    else:
+        out.append(
+            say(
+                f"false alarms of 'answers' on sound rows: {tested.false_alarms:.2%} (bound {tested.bound})",
+                f"answers 在完好行上的误报率：{tested.false_alarms:.2%}（界限 {tested.bound}）",
+            )
+        )
+    for each in tested.classes:
+        name = say(*NAMES[each.name])
+        by = ", ".join(f"{who} {count}" for who, count in each.by.items())
+        share = (
+            say("no row can carry it", "没有可植入的行")
+            if each.recall is None
+            else f"{each.recall:7.1%} {each.found}/{each.planted}  {by}"
+        )
+        out.append(f"  {each.name:<12} {share}  ({name})")
+    return out
