@@ -50,6 +50,8 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "clarity": "zhiling.score.clarity",
         "relevance": "zhiling.score.relevance",
         "pii": "zhiling.score.pii",
+        "asks": "zhiling.score.asks",
+        "answers": "zhiling.score.answers",
     },
     "selector": {
         "heldout": "zhiling.select.heldout",
