@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
 from zhiling.select.join import Agree, jaccards, leaders
-from zhiling.select.rank import Scores, best_first
+from zhiling.select.rank import Scores, best_first, best_order, distinct, each, ids
 from zhiling.select.shingles import build
 from zhiling.text import normalise
 from zhiling.types import Example, Verdict
@@ -23,15 +24,26 @@ def exact(examples: Sequence[Example], *, scores: Scores, keep: str | None = Non
     The one kept is the best by the scorer `keep`, or the one with the smallest id. The system prompt and earlier turns belong
     to the prompt. Rows with one id share one verdict.
     """
-    first: dict[tuple[str, ...], str] = {}
-    rival: dict[str, str] = {}
-    for row in best_first(examples, scores, keep, "exact.keep"):
-        said = (row.system, *(part for turn in row.history for part in turn), row.prompt, "\0", row.output)
-        rival[row.id] = first.setdefault(tuple(map(normalise, said)), row.id)
-    same = say("same prompt and output", "提示与输出相同")
-    for row in examples:
-        kept = rival[row.id] == row.id
-        yield Verdict(row.id, "exact", kept, "" if kept else same, "" if kept else rival[row.id])
+    rows = distinct(examples)
+    order = np.arange(len(rows)) if keep is None else best_order(rows, scores, keep, "exact.keep")
+    said = np.frombuffer(b"".join(map(_digest, rows)), dtype="S16")
+    _, first, group = np.unique(said[order], return_index=True, return_inverse=True)
+    winner = np.empty(len(rows), dtype=np.int64)
+    winner[order] = order[first[group]]
+    known, same = ids(rows), say("same prompt and output", "提示与输出相同")
+
+    def verdict(at: int, row: str) -> Verdict:
+        kept = winner[at] == at
+        return Verdict(row, "exact", bool(kept), "" if kept else same, "" if kept else known[winner[at]])
+
+    yield from each(examples, rows, verdict)
+
+
+def _digest(row: Example) -> bytes:
+    """16 bytes for what a row says; ending in no zero byte, which numpy would cut off."""
+    said = (row.system, *(part for turn in row.history for part in turn), row.prompt, "\0", row.output)
+    text = repr([normalise(part) for part in said])
+    return blake2b(text.encode("ascii", "backslashreplace"), digest_size=15).digest() + b"."
 
 
 @selector("near", paper="Chaudhuri et al. 2006 (prefix filtering)")
@@ -65,14 +77,17 @@ def near(
             say(f"shingles have at least 1 token, not {n}", f"片段至少含 1 个词元，不能是 {n}"), where="near.n"
         )
     rows = best_first(examples, scores, keep, "near.keep")
+    known = ids(rows)
     agree = None if over == "output" else _agree(rows, n, threshold / 2, "output" in over)
-    rival, jaccard = leaders(build([PART[over](row) for row in rows], n), threshold, agree)
-    said: dict[str, Verdict] = {}
-    for row, best, value in zip(rows, rival.tolist(), jaccard.tolist(), strict=True):
-        why = say(f"Jaccard {value:.2f} with a row that is kept", f"与保留的一行 Jaccard 为 {value:.2f}")
-        said[row.id] = Verdict(row.id, "near", best < 0, "" if best < 0 else why, "" if best < 0 else rows[best].id)
-    for row in examples:
-        yield said[row.id]
+    rival, jaccard = leaders(build(map(PART[over], rows), n), threshold, agree)
+
+    def verdict(at: int, row: str) -> Verdict:
+        if rival[at] < 0:
+            return Verdict(row, "near", True)
+        why = say(f"Jaccard {jaccard[at]:.2f} with a row that is kept", f"与保留的一行 Jaccard 为 {jaccard[at]:.2f}")
+        return Verdict(row, "near", False, why, known[rival[at]])
+
+    yield from each(examples, rows, verdict)
 
 
 def _history(row: Example) -> str:

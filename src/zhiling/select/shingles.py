@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -48,10 +48,11 @@ class Sets:
         return np.diff(self.starts)
 
 
-def build(texts: Sequence[str], n: int = 3) -> Sets:
+def build(texts: Iterable[str], n: int = 3) -> Sets:
     """The shingle sets of the texts: n words, or n characters in scripts without spaces; see `text.shingles`."""
     hashes, counts = _hash_all(texts, n)
-    rows = np.repeat(np.arange(len(texts), dtype=np.int64), counts)
+    size = len(counts)
+    rows = np.repeat(np.arange(size, dtype=np.int64), counts)
     order = np.argsort(hashes)
     ordered = hashes[order]
     new = np.ones(len(ordered), dtype=bool)
@@ -60,13 +61,13 @@ def build(texts: Sequence[str], n: int = 3) -> Sets:
     often = np.bincount(groups) > 1 if len(groups) else np.zeros(0, dtype=bool)
     again = often[groups]
     keys = _distinct((rows[order[again]] << 32) | (np.cumsum(often) - 1)[groups[again]])
-    repeats = np.bincount(rows[order[again]], minlength=len(texts)) - np.bincount(keys >> 32, minlength=len(texts))
+    repeats = np.bincount(rows[order[again]], minlength=size) - np.bincount(keys >> 32, minlength=size)
     rarity = np.argsort(np.bincount(keys & 0xFFFFFFFF, minlength=int(often.sum())), kind="stable")
     number = np.empty_like(rarity)
     number[rarity] = np.arange(len(rarity))
     keys = np.sort((keys & ~0xFFFFFFFF) | number[keys & 0xFFFFFFFF])
-    starts = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(keys >> 32, minlength=len(texts)), out=starts[1:])
+    starts = np.zeros(size + 1, dtype=np.int64)
+    np.cumsum(np.bincount(keys >> 32, minlength=size), out=starts[1:])
     return Sets(counts - repeats, starts, keys)
 
 
@@ -75,7 +76,7 @@ def _distinct(keys: Ints) -> Ints:
     return keys[np.r_[True, keys[1:] != keys[:-1]]] if len(keys) else keys
 
 
-def _hash_all(texts: Sequence[str], n: int) -> tuple[Hashes, Ints]:
+def _hash_all(texts: Iterable[str], n: int) -> tuple[Hashes, Ints]:
     """The hashes of all n-grams (with repeats), text after text, and how many each text has."""
     parts: list[tuple[Hashes, Ints]] = []
     block: list[str] = []
