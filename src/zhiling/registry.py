@@ -14,6 +14,7 @@ import difflib
 import hashlib
 import importlib
 import inspect
+import json
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -52,6 +53,8 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "pii": "zhiling.score.pii",
         "asks": "zhiling.score.asks",
         "answers": "zhiling.score.answers",
+        "quality": "zhiling.score.quality",
+        "wording": "zhiling.score.wording",
     },
     "selector": {
         "heldout": "zhiling.select.heldout",
@@ -136,13 +139,17 @@ def scorer(name: str, **facts: Any) -> Callable[[F], F]:
     """Register a scorer: fn(examples, *, ...) yields exactly one Score per example, in order; may be async.
 
     Facts: `low` and `high` (the value's range), `better` ("high", "low" or "none"), `langs`, `paper`; `needs`, what the model that it
-    asks must be able to do (`llm.base.Capability`), which is checked before work starts.
+    asks must be able to do (`llm.base.Capability`), which is checked before work starts; `length_neutral`, true where selectors shall
+    rank by what output length does not explain; `passport`, what is known of it, as `score/passports.json` says it of ours.
     """
     return _register("scorer", name, facts)
 
 
 def selector(name: str, **facts: Any) -> Callable[[F], F]:
-    """Register a selector: fn(examples, *, scores, ...) yields exactly one Verdict per example. It sees the rows still kept."""
+    """Register a selector: fn(examples, *, scores, ...) yields exactly one Verdict per example. It sees the rows still kept.
+
+    Fact, optional: `check`, fn(settings, where), which raises RecipeError for settings that cannot be meant, before anything is done.
+    """
     return _register("selector", name, facts)
 
 
@@ -228,6 +235,22 @@ def _types(plugin: Plugin) -> dict[str, Any]:
     annotations = {key: p.annotation for key, p in plugin.settings.items() if p.annotation is not p.empty}
     holder = type("Settings", (), {"__annotations__": annotations, "__module__": plugin.fn.__module__})
     return typing.get_type_hints(holder, include_extras=True)
+
+
+PASSPORTS = Path(__file__).parent / "score" / "passports.json"
+
+
+@cache
+def passports() -> Mapping[str, Any]:
+    """What was measured of our own scorers, and when; none where the file is not there yet."""
+    return json.loads(PASSPORTS.read_text(encoding="utf-8")) if PASSPORTS.exists() else {"date": "", "metrics": {}}
+
+
+def passport(name: str) -> Mapping[str, Any] | None:
+    """What is known of a scorer: what it states itself (the fact `passport`), else what was measured; None where nothing is."""
+    stated = get("scorer", name).facts.get("passport")
+    known: Mapping[str, Any] | None = stated or passports()["metrics"].get(name)
+    return known
 
 
 @cache
