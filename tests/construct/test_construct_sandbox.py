@@ -99,6 +99,8 @@ RUNAWAY = [
     "{{ text.replace('a', text).replace('a', text).replace('a', text).replace('a', text) }}",
     "{{ text.join(text.join(text.join(text))) }}",
     "{{ '%1000000000d' % 1 }}",
+    "{% set x = [text] %}" + "{% set x = zip(x, x) %}" * 40 + "{{ x | length }}",  # light until it is shown or compared
+    "{{ long }}" * 60,
 ]
 
 

@@ -220,7 +220,9 @@ def _weighed(context: _Context, value: Any) -> Any:
 @pass_context
 def _zip(context: _Context, *lists: Any) -> list[Any]:
     context.spend(sum(1 + _size(one) for one in lists))
-    return [*zip(*lists, strict=False)]
+    made = [*zip(*lists, strict=False)]
+    context.spend(1 + foreign.weigh(made, MAX_BUILT) // 16)  # pairs of pairs of pairs: as `_weighed`
+    return made
 
 
 @pass_context

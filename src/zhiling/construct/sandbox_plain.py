@@ -14,6 +14,8 @@ from jinja2 import nodes
 from zhiling.construct.languages import language
 from zhiling.errors import RecipeError, say
 
+MOST = 48
+"""Slots of a template that goes this way. Nothing here counts characters: a long field in thousands of slots would fill the memory."""
 _Slot: TypeAlias = tuple[str, Callable[[Any], Any] | None]
 """A variable, and what is done to its value."""
 
@@ -30,6 +32,8 @@ def plain(tree: nodes.Template) -> Callable[[Mapping[str, Any]], str] | None:
                 return None
             parts.append("%s" if said is None else said.replace("%", "%%"))
             slots += [slot] if slot else []
+    if len(slots) > MOST:
+        return None
     return _formatter("".join(parts), slots)
 
 
