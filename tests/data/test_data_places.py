@@ -190,10 +190,40 @@ def test_duckdb_tables_reach_nothing_else(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_a_parquet_file_with_a_damaged_page_or_an_impossible_date_says_so(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"a": [str(i) * 50 for i in range(20_000)]}), tmp_path / "page.parquet", compression="zstd")
+    data = bytearray((tmp_path / "page.parquet").read_bytes())
+    data[2000:2600] = bytes(byte ^ 0x5A for byte in data[2000:2600])
+    (tmp_path / "page.parquet").write_bytes(data)
+    pq.write_table(pa.table({"a": pa.array([2**62], pa.timestamp("us"))}), tmp_path / "date.parquet")
+    for name in ("page", "date"):
+        with pytest.raises(
+            DataError, match=rf"{name}\.parquet: (cannot read this as Parquet|the Parquet file is unreadable)"
+        ):
+            list(rows(tmp_path / f"{name}.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.json", '{"_data_files": "x"}'),
+        ("state.json", '{"_data_files": [1]}'),
+        ("dataset_dict.json", '{"splits": 5}'),
+    ],
+)
+def test_a_data_set_whose_listing_is_no_list(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError):
+        list(rows(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["a.sqlite", "a.duckdb", "a.arrow", "a.parquet"])
 def test_what_is_not_what_its_name_says(tmp_path, name):
     (tmp_path / name).write_text("not at all what the name says, not in the least" * 50)
-    with pytest.raises(DataError, match="not a|cannot read this as a"):
+    with pytest.raises(DataError, match="cannot read this as"):
         fields(tmp_path / name)
     with pytest.raises(DataError, match="'table' is for databases"):
         fields(tmp_path / name, table="x", format="csv")

@@ -130,7 +130,7 @@ def test_where_and_limit(tmp_path):
     assert [r.fields["text"] for r in both(path, where={"kind": "1"}, limit=2)[0]] == ["x1", "x3"]
 
 
-@pytest.mark.parametrize(("name", "content", "said"), [("a.csv", None, "no such file"), ("a.xyz", "x", "how to read"), ("a.csv", "", "no rows"), ("a.parquet", "x", "not a Parquet")])  # fmt: skip
+@pytest.mark.parametrize(("name", "content", "said"), [("a.csv", None, "no such file"), ("a.xyz", "x", "how to read"), ("a.csv", "", "no rows"), ("a.parquet", "x", "cannot read this as Parquet")])  # fmt: skip
 def test_files_that_cannot_be_used_at_all(tmp_path, name, content, said):
     path = tmp_path / name
     if content is not None:

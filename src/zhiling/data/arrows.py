@@ -23,7 +23,13 @@ def parquet(path: Path) -> Iterator[Row]:
                 for row in batch.to_pylist():
                     line += 1
                     yield line, row
-    except pa.ArrowException as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        OverflowError,
+    ) as error:  # of its form, of a packed page, of a date beyond the calendar
+        if isinstance(error, OSError) and error.errno:
+            raise  # the machine's: no permission, no such file
         raise _damaged("Parquet", error, path, line) from error
 
 
@@ -43,14 +49,15 @@ def arrow(path: Path) -> Iterator[Row]:
                     for row in batch.slice(start, BATCH).to_pylist():
                         line += 1
                         yield line, row
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, OverflowError) as error:
         raise _damaged("Arrow", error, path, line) from error
 
 
 def _damaged(kind: str, error: Exception, path: Path, line: int) -> DataError:
-    what = say(f"not a {kind} file: {error}", f"不是 {kind} 文件：{error}")
+    what = say(f"cannot read this as {kind}: {error}", f"无法作为 {kind} 文件读取：{error}")
     if line:
         what = say(
-            f"the {kind} file is damaged after row {line}: {error}", f"{kind} 文件在第 {line} 行之后已损坏：{error}"
+            f"the {kind} file is unreadable after row {line}: {error}",
+            f"{kind} 文件在第 {line} 行之后无法读取：{error}",
         )
     return DataError(what, where=str(path), mend=say("write or download it again", "请重新生成或下载"))

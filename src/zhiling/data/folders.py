@@ -17,13 +17,15 @@ def parts(folder: Path, split: str, kinds: Sequence[str]) -> list[Path]:
     Raises DataError for an unknown split, for a folder without data, and for a listing that points outside the folder.
     """
     if (folder / "dataset_dict.json").is_file():
-        splits = [str(name) for name in _json(folder / "dataset_dict.json").get("splits", [])]
+        splits = [str(name) for name in _listed(folder / "dataset_dict.json", "splits")]
         return parts(_inside(folder, _one(split, splits, folder)), "", kinds)
     if (folder / "state.json").is_file():
         if split:
             raise _no_split(split, [], folder)
-        listed = _json(folder / "state.json").get("_data_files", [])
-        return [_inside(folder, str(entry.get("filename", ""))) for entry in listed]
+        listed = _listed(folder / "state.json", "_data_files")
+        return [
+            _inside(folder, str(entry.get("filename", "") if isinstance(entry, dict) else entry)) for entry in listed
+        ]
     files = sorted(path for path in folder.rglob("*") if path.is_file() and _is_data(path.relative_to(folder), kinds))
     if not files:
         raise DataError(
@@ -88,6 +90,13 @@ def _inside(folder: Path, name: str) -> Path:
             mend=say("copy the whole folder again", "请重新完整复制该文件夹"),
         )
     return path
+
+
+def _listed(path: Path, key: str) -> list[Any]:
+    found = _json(path).get(key, [])
+    if not isinstance(found, list):
+        raise DataError(say(f"'{key}' is no list", f"“{key}”不是列表"), where=str(path))
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:
