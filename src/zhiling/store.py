@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BATCH = 1024  # rows in memory at a time when reading or writing
-GROUPS = {"ledger": 16 * BATCH, "verdicts": 16 * BATCH}  # small rows, many of them in one file, searched by id
+GROUPS = {"ledger": 4 * BATCH, "verdicts": 4 * BATCH}  # small rows, many of them in one file, searched by id
 FORMAT = 1  # of the run folder; a newer one is refused
 
 
