@@ -24,7 +24,8 @@ class Meter:
 
     def __init__(self, out: IO[str] | None = None, every: float = 5.0) -> None:
         self.out = out or sys.stderr
-        self.every = 0.2 if self.out.isatty() else every
+        self.live, self.gone = self.out.isatty(), False
+        self.every = 0.2 if self.live else every
         self.began = time.monotonic()
         self.stage, self.part, self.stage_began, self.last, self.width = "", "", self.began, 0.0, 0
 
@@ -63,22 +64,30 @@ class Meter:
         return "  ".join(part for part in parts if part)
 
     def _show(self, line: str) -> None:
-        if self.out.isatty():
-            self.out.write("\r" + line + " " * max(0, self.width - len(line)))
+        if self.live:
+            self._write("\r" + line + " " * max(0, self.width - len(line)))
             self.width = len(line)
         else:
-            self.out.write(line + "\n")
-        self.out.flush()
+            self._write(line + "\n")
+
+    def _write(self, text: str) -> None:
+        """Work goes on when whoever looked on has gone: a closed terminal, a pipe without a reader."""
+        if self.gone:
+            return
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except OSError:
+            self.gone = True
 
     def _end(self) -> None:
-        if self.out.isatty() and self.width:
-            self.out.write("\n")
+        if self.live and self.width:
+            self._write("\n")
             self.width = 0
 
     def close(self) -> None:
         """Leave the cursor on a line of its own."""
         self._end()
-        self.out.flush()
 
 
 def spending(event: Mapping[str, Any]) -> list[str]:

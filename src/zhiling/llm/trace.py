@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from zhiling.errors import ProviderError, boundary
+from zhiling.errors import ProviderError, ZhilingError, boundary
 from zhiling.llm.base import label
 from zhiling.types import Reply, Request
 
@@ -34,6 +34,7 @@ class Trace:
 
     def __init__(self, path: Path, provider: str, model: str, content: bool = False) -> None:
         self.path, self.content = path, content
+        self._trouble: ZhilingError | None = None
         self._fixed = json.dumps({"gen_ai.request.model": label(model), **_served_by(provider, model)})[:-1] + ", "
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,13 +72,18 @@ class Trace:
             asyncio.get_running_loop().call_later(SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Write what is waiting. Raises EngineError when the disk is full."""
+        """Write what is waiting. A full disk is kept for `check`: the reply whose line this was is not to be lost to it."""
         lines, self._lines, self._timed = self._lines, [], False
         if lines and self._file >= 0:
             try:
                 os.write(self._file, "".join(lines).encode("ascii"))
             except OSError as trouble:
-                raise boundary(trouble, str(self.path)) from trouble
+                self._trouble = boundary(trouble, str(self.path))
+
+    def check(self) -> None:
+        """Before a call leaves: raises EngineError when the calls before it could not be noted."""
+        if self._trouble is not None:
+            raise self._trouble
 
     def _rest(self, request: Request, reply: Reply | None, error: ProviderError | None) -> dict[str, Any]:
         """What only some calls have."""
@@ -101,12 +107,13 @@ class Trace:
         return rest
 
     def close(self) -> None:
-        """Write what is waiting and let go of the file."""
+        """Write what is waiting and let go of the file. Raises EngineError when something could not be written."""
         self.flush()
         atexit.unregister(self.close)
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+            self.check()
 
 
 def size(request: Request) -> int:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from zhiling.errors import EngineError, ProviderError, ZhilingError, say
+from zhiling.errors import EngineError, ProviderError, ZhilingError, boundary, say
 from zhiling.llm import words
 from zhiling.llm.base import Provider, require
 from zhiling.llm.base import label as short
@@ -251,8 +251,12 @@ class Model:
         self, key: str, request: Request, reply: Reply, then: Callable[[Outcome], None], error: ZhilingError | None
     ) -> None:
         self._over(key, reply if error is None else None)
-        then(self._held(request, reply) if error is None else error)
-        self._tell()
+        outcome: Outcome = self._held(request, reply) if error is None else error
+        try:
+            self._tell()
+        except Exception as trouble:  # whoever listens must not keep anybody from their reply: the asker is told
+            outcome = boundary(trouble)
+        then(outcome)
 
     def _held(self, request: Request, reply: Reply) -> Reply | ProviderError:
         """The reply if it has the asked form, else the error that says why not; the cache keeps it all the same, as it was paid for."""
@@ -305,6 +309,8 @@ class Model:
         try:
             probe = await self._breaker.ready()
             hold = await self._budget.reserve(request)
+            if self.trace is not None:
+                self.trace.check()
             self._asking += 1
             self._write_bill()
             start = time.perf_counter()
