@@ -50,7 +50,7 @@ def echo(examples: Sequence[Example]) -> Iterator[Score]:
 
 def _repeated(said: Sequence[str], asked: Sequence[str], run: int) -> int:
     """How many of the tokens said lie in a run of at least `run` tokens that also stands in what was asked."""
-    if len(asked) < run:
+    if len(asked) < run or not _shares_a_run(said, set(asked), run):
         return 0
     known = set(zip(*(asked[i:] for i in range(run)), strict=False))
     end = count = 0
@@ -59,6 +59,16 @@ def _repeated(said: Sequence[str], asked: Sequence[str], run: int) -> int:
             count += start + run - max(start, end)
             end = start + run
     return count
+
+
+def _shares_a_run(said: Sequence[str], asked: set[str], run: int) -> bool:
+    """Whether `run` tokens in a row are all among those asked: without that there is nothing to compare. It takes a tenth of the time."""
+    length = 0
+    for token in said:
+        length = length + 1 if token in asked else 0
+        if length == run:
+            return True
+    return False
 
 
 SHARE = 0.15  # of the tokens: from here on a script belongs to the text, below it is a name or two
@@ -74,6 +84,7 @@ _named = {
     r"|荷兰语|拉丁语|瑞典语|波兰语|土耳其语|越南语|印尼语|拼音",
     "": r"hindi|greek|hebrew|thai|bengali|tamil|sanskrit|印地语|希腊语|希伯来语|泰语|梵语",
 }
+_ascii_names = tuple(name for names in _named.values() for name in names.split("|") if name.isascii())
 _languages = {script: re.compile(names, re.IGNORECASE) for script, names in _named.items()}
 # Asking for one of these, a row may rightly be answered in another script.
 _elsewhere = re.compile(
@@ -145,6 +156,10 @@ def _scripts(passage: str) -> set[str]:
 
 def _target(instruction: str) -> str | None:
     """The script of the language that the instruction says to answer in; None where it says none."""
+    if instruction.isascii():  # then no target without the name of a language: most instructions are done
+        low = instruction.lower()
+        if not any(name in low for name in _ascii_names):
+            return None
     target = None
     for found in _into.finditer(instruction):
         name = next(filter(None, found.groups()))
