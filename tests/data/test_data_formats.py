@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiling.data import Source, read, rows
+from zhiling.data import Source, read, rows, sets
 from zhiling.data.formats import FORMATS, guess, samples
 from zhiling.data.natural import tasks
 from zhiling.data.samples import Sample, Unsayable
@@ -218,3 +218,14 @@ def test_lone_surrogates_are_converted_as_they_are(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"instruction": "\\ud800", "output": "b"}\n')
     convert(tmp_path / "a.jsonl", tmp_path / "o.jsonl", "alpaca")
     assert json.loads((tmp_path / "o.jsonl").read_text())["instruction"] == "\ud800"
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_cannot_be_written_leaves_the_older_file_as_it_was(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(sets, "BATCH", 2)
+    out = tmp_path / f"a.{kind}"
+    out.write_text("older")
+    with pytest.raises(DataError, match="'b'"), sets.Writer(out) as file:
+        for row in ({"a": 1}, {"a": 2}, {"a": 3, "b": 4}):  # the odd one comes when the file is closed
+            file.write(row)
+    assert out.read_text() == "older" and [path.name for path in tmp_path.iterdir()] == [out.name]

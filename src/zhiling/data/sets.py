@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -128,6 +129,7 @@ class Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        whole = False
         try:
             if kind is None:
                 self._flush()
@@ -135,14 +137,18 @@ class Writer:
                     self._file.write("\n]\n")
                 if self._table is not None:
                     self._table.close()
+                self._file.close()  # what is left in its buffer may not fit on the disk any more
+                whole = True
         except OSError as trouble:
             raise boundary(trouble, str(self.out)) from trouble
         finally:
-            if self._file:
-                self._file.close()
-            if kind is None:
+            if whole:
                 os.replace(self._temporary, self.out)
             else:
+                for open_ in (self._table, self._file):
+                    with contextlib.suppress(OSError):  # what it still wants to write is not wanted
+                        if open_ is not None:
+                            open_.close()
                 self._temporary.unlink(missing_ok=True)
 
     def write(self, row: Mapping[str, Any]) -> None:
