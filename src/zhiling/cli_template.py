@@ -101,7 +101,7 @@ def render_template(
     made = [one for one in rendered(definition, fields or None) if not lang or one.lang == lang]
     if as_json:
         print(json.dumps([_row(one) for one in made], ensure_ascii=False, indent=1))
-    else:
+    elif made:
         print("\n\n".join(f"# {one.maker.removeprefix('template:')}\n{one.prompt}\n→ {one.output}" for one in made))
     if not made:
         have, need = ", ".join(fields) or "-", ", ".join(definition.fields)

@@ -125,6 +125,14 @@ def test_what_cannot_be_drafted():
         made_by(Says(ProviderError("no key", kind="auth")))
 
 
+def test_a_target_that_is_no_field_is_named_with_those_there_are(monkeypatch):
+    with pytest.raises(DataError, match="--target: no field 'grade' that every row has — there are: review, label"):
+        made_by(None, target="grade")
+    monkeypatch.setenv("ZHILING_LANG", "zh")
+    with pytest.raises(DataError, match="现有字段：句子、译文"):
+        made_by(None, rows=译, target="grade")
+
+
 def test_the_command_line_with_a_server(tmp_path):
     rows = tmp_path / "mood.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in MOOD), encoding="utf-8")

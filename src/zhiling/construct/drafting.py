@@ -125,6 +125,12 @@ def _sketched(rows: Sequence[Mapping[str, Any]], describe: str, lang: str, targe
     ]
     if not texts and describe:
         names = ["input", "output"]
+    if target and target not in names:
+        raise DataError(
+            say(f"no field '{target}' that every row has", f"并非每一行都有字段“{target}”"),
+            where="--target",
+            mend=say(f"there are: {', '.join(names) or '-'}", f"现有字段：{'、'.join(names) or '-'}"),
+        )
     found = target or next((name for name in _TARGETS if name in names), names[-1] if names else "")
     inputs = [name for name in names if name != found]
     if found not in names or not inputs:
