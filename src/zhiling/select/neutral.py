@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 FEWEST = 20  # rows of a task: among fewer, length and quality cannot be told apart
 DEGREE = 3
+SMALLEST = 0.02  # of a spread of residuals that is divided by
 
 Floats = NDArray[np.float64]
 
@@ -17,9 +18,9 @@ Floats = NDArray[np.float64]
 def neutral(said: Floats, lengths: Sequence[int], tasks: Sequence[str]) -> Floats:
     """Each value's standing within its task once output length is partialled out: 0 lowest, 1 highest; NaN stays NaN.
 
-    Ranks of the values are regressed on a cubic in the ranks of the output's length, and the residuals are ranked again (Spearman's
-    partial correlation, with a curve for a line). Tasks with fewer than 20 values keep their plain ranks. It depends on the rows
-    that are shown, not on their order.
+    Ranks of the values are regressed on a cubic in the ranks of the output's length, and the residuals, in units of what residuals of
+    that length are, are ranked again (Spearman's partial correlation, with curves for lines). Tasks with fewer than 20 values keep
+    their plain ranks. It depends on the rows that are shown, not on their order.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for at in np.flatnonzero(~np.isnan(said)).tolist():
@@ -29,8 +30,11 @@ def neutral(said: Floats, lengths: Sequence[int], tasks: Sequence[str]) -> Float
     for task in members.values():
         standing = ranks(said[task])
         if len(task) >= FEWEST:
+            by = ranks(sizes[task])
+            apart = standing - _expected(standing, by)
+            # Where rows of a length differ more among themselves, more of them would come out on top: so in units of their spread.
             # Rounded, so that the order in which rows come cannot part equal rows by the last bit.
-            standing = ranks(np.round(standing - _expected(standing, ranks(sizes[task])), 9))
+            standing = ranks(np.round(apart / np.maximum(_expected(np.abs(apart), by), SMALLEST), 9))
         out[task] = np.round(standing, 6)
     return out
 
