@@ -307,6 +307,8 @@ def _step(
             say("per_record is a whole number from 1 on", "per_record 应为不小于 1 的整数"), where=f"{at}.per_record"
         )
     settings = registry.settle(plugin, own, at)
+    if check := plugin.facts.get("check"):
+        check(settings, at)
     first = model[0] if model else (next(iter(models)) if "model" in plugin.wants else "")
     return Step(kind, settings, at, tuple(wanted), first, per_record)
 
