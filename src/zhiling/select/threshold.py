@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
+from zhiling import registry
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
 from zhiling.select.rank import Scores, ids, scored, values
 from zhiling.types import Example, Verdict
 
 
-@selector("threshold")
+def believed(settings: Mapping[str, Any], where: str) -> None:
+    """Raise RecipeError where the scorer has no passport (`registry.passport`) and `force` is not set."""
+    name = settings["scorer"]
+    registry.get("scorer", name, f"{where}.scorer")
+    if settings["force"] or registry.passport(name):
+        return
+    raise RecipeError(
+        say(
+            f"'{name}' has no passport: nobody measured how far it can be believed",
+            f"“{name}”没有证书：其可信程度尚未测量",
+        ),
+        where=f"{where}.scorer",
+        mend=say(
+            "rank by it with 'top', or add force: true (see `zhiling score --passport`)",
+            "请用 top 按它排序，或加上 force: true（参见 zhiling score --passport）",
+        ),
+    )
+
+
+@selector("threshold", check=believed)
 def threshold(
     examples: Sequence[Example],
     *,
@@ -20,10 +40,12 @@ def threshold(
     min: float | None = None,
     max: float | None = None,
     missing: Literal["keep", "drop"] = "keep",
+    force: bool = False,
 ) -> Iterator[Verdict]:
     """Keep the rows whose score by `scorer` lies within min and max, both included.
 
-    A row that could not be scored is no number: it is kept, or dropped with missing="drop". Raises RecipeError without a
+    A row that could not be scored is no number: it is kept, or dropped with missing="drop". A scorer without a passport is refused
+    when the recipe is read, unless `force` is set. Raises RecipeError without a
     bound, with min above max, or when no row at all was scored by it.
     """
     if min is None and max is None:
