@@ -138,15 +138,18 @@ def _count(name: str, rows: Sequence[Example], bound: float | None, seed: int) -
         if (bad := PLANTS[name](row, rows[(at + 1) % len(rows)], row_seed(seed, f"{name}:{row.id}")))
         and bad.id != row.id
     }
-    bad = list(spoilt.values())
-    by = _blamed(bad)
-    silent = [row for row in bad if not by[row.id]]  # embedding is what costs
+    rotten = list(spoilt.values())
+    by = _blamed(rotten)
+    silent = [row for row in rotten if not by[row.id]]  # embedding is what costs
     for row, below in zip(silent, _below(silent, bound), strict=True):
         if below:
             by[row.id].add("answers")
     finders = sorted({finder for each in by.values() for finder in each})
     return Found(
-        name, len(bad), sum(map(bool, by.values())), {who: sum(who in each for each in by.values()) for who in finders}
+        name,
+        len(rotten),
+        sum(map(bool, by.values())),
+        {who: sum(who in each for each in by.values()) for who in finders},
     )
 
 
