@@ -16,6 +16,12 @@ Files = Annotated[
         help="JSONL, JSON, CSV, Parquet, Arrow, or a folder of these; may be gzipped. 数据文件。", metavar="FILES..."
     ),
 ]
+MaybeFiles = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="JSONL, JSON, CSV, Parquet, Arrow, or a folder of these; may be gzipped. 数据文件。", metavar="FILES..."
+    ),
+]
 Out = Annotated[
     Path, typer.Option("-o", "--out", help="The file to write: .jsonl, .json, .csv, .tsv or .parquet. 输出文件。")
 ]
@@ -45,6 +51,12 @@ Scorers = Annotated[list[str] | None, typer.Option("--score", help="A scorer; re
 Rethreshold = Annotated[
     list[str] | None, typer.Option(help="near=0.86, grammar.min=0.7: no score is computed again. 调整阈值。")
 ]
+Passport = Annotated[
+    bool,
+    typer.Option(
+        "--passport", help="Instead, tell how far each metric can be believed. 不评分，而是列出各指标的证书。"
+    ),
+]
 Test = Annotated[
     bool,
     typer.Option(
@@ -56,12 +68,19 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机
 
 
 def score(
-    files: Files, out: MaybeOut = None, steps: With = None, run: Run = None, form: Form = "", column: Columns = None, model: Model = "",
-    task: Task = "", engine: Engine = "local", workers: Workers = None, self_test: Test = False, as_json: Json = False,
+    files: MaybeFiles = None, out: MaybeOut = None, steps: With = None, run: Run = None, form: Form = "", column: Columns = None,
+    model: Model = "", task: Task = "", engine: Engine = "local", workers: Workers = None, self_test: Test = False, passport: Passport = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Score the rows of a data set; they come back as they were, with a column per score. 为数据集逐行评分。"""
     from zhiling import dataset
 
+    if passport:
+        _passports(as_json)
+        return
+    if not files:
+        mend = say("name at least one, or use --passport", "请至少给出一个文件，或使用 --passport")
+        raise RecipeError(say("no files", "没有文件"), where="FILES", mend=mend)
     if self_test:
         _self_test(files, form, _pairs(column), as_json)
         return
@@ -117,6 +136,28 @@ def audit(
     asked = dataset.Asked(files, dataset.SCORE, (), form, _pairs(column), against or ())
     found = _work(room.audit, asked, None, run or _beside(files[0]), engine, workers)
     print(json.dumps(room.grouped(found), ensure_ascii=False) if as_json else "\n".join(room.lines(found)))
+
+
+def _passports(as_json: bool) -> None:
+    from zhiling import passports, registry
+
+    if as_json:
+        print(json.dumps({**registry.passports(), "rows": passports.table()}, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    (head, _), *rows = passports.lines()
+    table = Table(*head, box=None, header_style="bold", title=say("metric passports", "指标证书"), title_justify="left")
+    for texts, known in rows:
+        table.add_row(*texts, style=None if known else "bright_black")
+    Console().print(table)
+    print(
+        say(
+            "auc and pairs: 0.5 is chance; grey: no passport, a hard filter only with force: true; docs/passports.md says more",
+            "auc 与 pairs：0.5 即随机；灰色：没有证书，须写 force: true 才能作硬性过滤；详见 docs/passports.zh.md",
+        )
+    )
 
 
 def _self_test(files: list[Path], form: str, columns: dict[str, str], as_json: bool) -> None:

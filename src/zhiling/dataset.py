@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zhiling import stages
+from zhiling import registry, stages
 from zhiling.data.sets import Writer, examples, form_of
 from zhiling.errors import DataError, RecipeError, say
 from zhiling.pool import Book, Marks, Pool
 from zhiling.recipe import build
 from zhiling.run import Run, Watch, Work, digest
+from zhiling.select.rank import standing
 from zhiling.store import Output
 from zhiling.types import Example, Reject, Score
 
@@ -62,11 +63,15 @@ class Sifted:
 def score(asked: Asked, out: Path, folder: Path, *, watch: Watch | None = None, **how: Any) -> Sifted:
     """Score every row; `out` gets the rows as they were plus `zhiling_<scorer>` (None: could not be scored) and `zhiling_why`.
 
-    Raises DataError for files that cannot be read or have no usable row, RecipeError for an unknown scorer.
+    A scorer whose values grow with length (the fact `length_neutral`) gets two columns: `zhiling_<scorer>` is the row's standing once
+    output length is partialled out, from 0 to 1, as selectors rank it, and `zhiling_<scorer>_raw` what the scorer said. Raises
+    DataError for files that cannot be read or have no usable row, RecipeError for an unknown scorer.
     """
     with open_run(asked, folder, "score", watch, how) as run:
         rows, _ = read_all(run, asked)
-        scores = Marks(folder, stages.score(run, rows), Pool(folder, rows).all)
+        pool = Pool(folder, rows)
+        scores = Marks(folder, stages.score(run, rows), pool.all)
+        fair = _standings(run, pool, scores)
         found = Sifted(folder=folder)
         with Writer(out) as file:
             for row, item in stream(asked):
@@ -74,12 +79,16 @@ def score(asked: Asked, out: Path, folder: Path, *, watch: Watch | None = None, 
                 if not isinstance(item, Example):
                     found.quarantined += 1
                     file.write(
-                        {**row, **_columns(run, {}), "zhiling_why": {"quarantined": f"{item.where}: {item.why}"}}
+                        {
+                            **row,
+                            **_columns(run, {}, fair, ""),
+                            "zhiling_why": {"quarantined": f"{item.where}: {item.why}"},
+                        }
                     )
                     continue
                 said = scores.of(item.id)
                 why = {name: s.why for name, s in said.items() if s.why}
-                file.write({**row, **_columns(run, said), "zhiling_why": why})
+                file.write({**row, **_columns(run, said, fair, item.id), "zhiling_why": why})
         run.rest()
         return found
 
@@ -162,8 +171,24 @@ def heldout(run: Run, asked: Asked) -> list[Output]:
     return [output for done in run.shards("steps:read_set", "path", works, ("data",)) for output in done.of("heldout")]
 
 
-def _columns(run: Run, said: Mapping[str, Score]) -> dict[str, float | None]:
-    return {f"zhiling_{step.kind}": said[step.kind].value if step.kind in said else None for step in run.recipe.score}
+def _standings(run: Run, pool: Pool, scores: Marks) -> dict[str, dict[str, float]]:
+    """Of the scorers whose values grow with length, each scored row's standing once length is partialled out."""
+    names = [s.kind for s in run.recipe.score if registry.get("scorer", s.kind).facts.get("length_neutral")]
+    return {name: dict(zip(pool.ids, standing(pool, scores, name).tolist(), strict=True)) for name in names}
+
+
+def _columns(
+    run: Run, said: Mapping[str, Score], fair: Mapping[str, Mapping[str, float]], row: str
+) -> dict[str, float | None]:
+    columns: dict[str, float | None] = {}
+    for name in (step.kind for step in run.recipe.score):
+        raw = said[name].value if name in said else None
+        if name in fair:
+            columns[f"zhiling_{name}"] = None if raw is None else fair[name][row]
+            columns[f"zhiling_{name}_raw"] = raw
+        else:
+            columns[f"zhiling_{name}"] = raw
+    return columns
 
 
 def stream(asked: Asked) -> Iterator[tuple[Mapping[str, Any], Example | Reject]]:

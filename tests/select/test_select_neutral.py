@@ -86,3 +86,13 @@ def test_selectors_rank_a_length_neutral_scorer_by_what_is_left():
     assert abs(np.mean([len(row.output) for row in fair]) / pool - 1) < 0.25
     kept = [v.example for v in top(made, scores=by_quality, seed=1, embedder=None, rows=60, by="quality") if v.kept]
     assert len(set(kept) & {row.id for row in fair}) >= 58  # ties alone may fall otherwise
+
+
+def test_in_one_task_chinese_answers_are_compared_with_chinese_ones():
+    """Their lengths are in characters: beside English ones they would all pass for long, and be held to more."""
+    en, value, _ = rows(200)
+    zh, more, _ = rows(200, "zh")
+    zh = [Example("t", row.instruction, "x", row.output * 2) for row in zh]  # a language that needs twice the tokens
+    value |= dict(zip((row.id for row in zh), more.values(), strict=True))
+    said = standing([*en, *zh], scores("quality", value), "quality")
+    assert abs(np.mean(said[:200]) - np.mean(said[200:])) < 0.01

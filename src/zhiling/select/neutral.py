@@ -8,34 +8,35 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST = 20  # rows of a task: among fewer, length and quality cannot be told apart
+FEWEST = 20  # rows of a group: among fewer, length and quality cannot be told apart
 DEGREE = 3
 SMALLEST = 0.02  # of a spread of residuals that is divided by
 
 Floats = NDArray[np.float64]
 
 
-def neutral(said: Floats, lengths: Sequence[int], tasks: Sequence[str]) -> Floats:
-    """Each value's standing within its task once output length is partialled out: 0 lowest, 1 highest; NaN stays NaN.
+def neutral(said: Floats, lengths: Sequence[int], groups: Sequence[str]) -> Floats:
+    """Each value's standing within its group (rows of a task in one language) once output length is partialled out.
 
+    From 0, the lowest, to 1, the highest; NaN stays NaN.
     Ranks of the values are regressed on a cubic in the ranks of the output's length, and the residuals, in units of what residuals of
-    that length are, are ranked again (Spearman's partial correlation, with curves for lines). Tasks with fewer than 20 values keep
+    that length are, are ranked again (Spearman's partial correlation, with curves for lines). Groups with fewer than 20 values keep
     their plain ranks. It depends on the rows that are shown, not on their order.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for at in np.flatnonzero(~np.isnan(said)).tolist():
-        members[tasks[at]].append(at)
+        members[groups[at]].append(at)
     sizes = np.array(lengths, dtype=float)
     out = np.full(len(said), np.nan)
-    for task in members.values():
-        standing = ranks(said[task])
-        if len(task) >= FEWEST:
-            by = ranks(sizes[task])
+    for group in members.values():
+        standing = ranks(said[group])
+        if len(group) >= FEWEST:
+            by = ranks(sizes[group])
             apart = standing - _expected(standing, by)
             # Where rows of a length differ more among themselves, more of them would come out on top: so in units of their spread.
             # Rounded, so that the order in which rows come cannot part equal rows by the last bit.
             standing = ranks(np.round(apart / np.maximum(_expected(np.abs(apart), by), SMALLEST), 9))
-        out[task] = np.round(standing, 6)
+        out[group] = np.round(standing, 6)
     return out
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from zhiling import registry
 from zhiling.errors import RecipeError, say
 from zhiling.select.neutral import neutral, ranks
-from zhiling.text import length
+from zhiling.text import lang, length
 from zhiling.types import Example, Score, Verdict
+
+HEAD = 500  # characters of an output that tell its language
 
 Scores = Mapping[tuple[str, str], Score]
 
@@ -50,7 +52,12 @@ def standing(rows: Sequence[Example], scores: Scores, scorer: str) -> np.ndarray
     said = values(rows, scores, scorer)
     if not registry.get("scorer", scorer).facts.get("length_neutral"):
         return said
-    return neutral(said, [length(row.output) for row in rows], labels(rows, "task"))
+    # Lengths are in characters or in words: a Chinese answer is compared with Chinese ones.
+    groups, lengths = list[str](), list[int]()
+    for row in rows:
+        groups.append(f"{row.task}\n{'latin' if row.output.isascii() else lang(row.output[:HEAD])}")
+        lengths.append(length(row.output))
+    return neutral(said, lengths, groups)
 
 
 def each(
