@@ -72,6 +72,8 @@ def test_planted_defects(code, fields):
 @pytest.mark.parametrize(
     "fields",
     [
+        ("提取文中的电话号码，没有则写“无”。", "无", "请到前台办理。"),
+        ("Extract the phone number; write none if there is none.", "None", "Ask at the desk."),
         ("Name a colour.", "Blue"),
         ("说一种颜色。", "蓝色"),
         ("How many are left?", "None"),

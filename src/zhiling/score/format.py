@@ -120,9 +120,22 @@ def _fake_output(row: Example) -> str:
         row.output.strip()
         and blank(row.output)
         and not (_nothing_to_say.fullmatch(row.output) and _question.search(row.instruction))
+        and not _asked_for(row.output.strip(" .。"), row.instruction)
     ):
         return cut(row.output, 40)
     return _marked(row.output)
+
+
+def _asked_for(answer: str, instruction: str) -> bool:
+    """Whether the instruction itself says to answer so: 没有则写“无”, write "none" if there is none, answer N/A."""
+    said = re.escape(answer)
+    return bool(answer) and bool(
+        re.search(
+            rf"[“\"'「‘]{said}[”\"'」’]|(?:写|填|答|\b(?:write|answer|say|put|return|reply)\s){said}(?!\w)",
+            instruction,
+            re.I,
+        )
+    )
 
 
 def _marked(passage: str) -> str:
