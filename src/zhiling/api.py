@@ -177,6 +177,7 @@ def construct(
     """
     from zhiling.construct.demos import Demos, pool
     from zhiling.construct.fill import fill
+    from zhiling.construct.retrieve_rows import described
 
     good, rejects = list[Record](), list[Reject]()
     how = {"columns": columns} if isinstance(data, str | Path) else {}
@@ -192,6 +193,7 @@ def construct(
         )
         templates = [item for item in made if isinstance(item, Template)]
         rejects += [item for item in made if isinstance(item, Reject)]
+        seen |= {item.id: item for item in made if isinstance(item, Example) and item.id not in seen}
         shown = Demos(pool(rest, seed), task, row_seed(seed, label), Use()) if step.settings.get("demos") else None
         if away and not held and templates:
             free = [replace(one, cap=None) for one in templates]
@@ -201,6 +203,8 @@ def construct(
         ):
             rejects.append(row) if isinstance(row, Reject) else seen.setdefault(row.id, row)
         wordings += templates
+    if away and not held and seen:  # only rows that were ready: nothing has worded what is held out
+        held = [row for row in fill(away, list(described(task)), task=task, seed=seed) if isinstance(row, Example)]
     return Rows(tuple(seen.values()), {task.name: task}, tuple(wordings), tuple(held), tuple(rejects), seed=seed)
 
 
@@ -229,7 +233,7 @@ def select(rows: Rows, selectors: Sequence[Way]) -> Rows:
     """The rows that these selectors keep, one after the other; rows that leak into the held-out ones are dropped first."""
     chain = recipes.steps_of("selector", ["heldout", *selectors] if rows.heldout else selectors, rows.tasks, {})
     by_key = {(item.example, item.scorer): item for item in rows.scores}
-    hand = {"scores": by_key, "heldout": rows.heldout, "tasks": rows.tasks, "seed": rows.seed, "embedder": Use()}
+    hand = {"scores": by_key, "heldout": rows.heldout, "tasks": rows.tasks, "seed": rows.seed, "embedder": Use(), "here": Path.cwd()}
     still, said = list(rows.examples), list(rows.verdicts)
     for step in chain:
         verdicts = steps.wait(

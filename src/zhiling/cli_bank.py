@@ -13,12 +13,15 @@ import typer
 from zhiling.errors import DataError, say
 
 if TYPE_CHECKING:
-    from zhiling.construct.bank import Bank, Hit, Written
+    from zhiling.construct.bank import Bank, Hit, Store, Written
 
 bank = typer.Typer(no_args_is_help=True, help="The instruction database. 指令数据库。")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机器可读输出。")]
-BankFolder = Annotated[str, typer.Option("--bank", "-b", help="A bank's folder; default: the shipped seeds. 指令库。")]
+BankFolder = Annotated[
+    str, typer.Option("--bank", "-b", help="A bank's folder or qdrant:// address; default: the shipped seeds. 指令库。")
+]
+OwnBank = Annotated[str, typer.Argument(help="The bank's folder or qdrant:// address. 指令库。", metavar="BANK")]
 OwnFolder = Annotated[Path, typer.Argument(help="The bank's folder. 指令库文件夹。", metavar="BANK")]
 At = Annotated[str, typer.Option("--at", help="A snapshot instead of the current version. 使用某个快照。")]
 Family = Annotated[str | None, typer.Option(help="Only this family. 只看某一族。")]
@@ -57,7 +60,7 @@ def search_bank(
 
 @bank.command("add")
 def add_to_bank(
-    folder: Annotated[Path, typer.Argument(help="The bank's folder; made if new. 指令库文件夹。", metavar="BANK")],
+    folder: OwnBank,
     files: Annotated[
         list[Path],
         typer.Argument(
@@ -69,13 +72,9 @@ def add_to_bank(
     source: Annotated[str, typer.Option(help="Where they come from. 来源。")] = "",
     unlicensed: Annotated[bool, typer.Option(help="Take rows without a licence. 允许没有许可证的数据。")] = False,
 ) -> None:
-    """Add rows to a bank: all of a file or none of it. 向指令库添加数据。"""
-    from zhiling.construct.bank import Bank
-    from zhiling.embed import Use
-
+    """Add rows to a bank, made if new: all of a file or none of it. 向指令库添加数据，没有则新建。"""
     read = [(file, *_rows(file)) for file in files]  # a file that cannot be read is said before a bank is made
-    new = not folder.is_dir() or not any(folder.iterdir())
-    here = Bank.create(folder, Use()) if new else Bank.open(folder, Use())
+    here = _made(folder)
     for file, given, unread in read:
         done = here.add(given, licence=licence, source=source or file.name, allow_unlicensed=unlicensed)
         refused = len(done.refused) + unread
@@ -90,25 +89,26 @@ def add_to_bank(
 
 @bank.command("update")
 def update_bank(
-    folder: OwnFolder,
+    folder: OwnBank,
     file: Annotated[Path, typer.Argument(help="Rows with the ids they replace; absent fields stay. 带 id 的数据。")],
 ) -> None:
     """Replace rows by others of the same id. 更新指令库中的数据。"""
     rows, unread = _rows(file, whole=False)
-    done = _open(str(folder)).update(rows)
+    done = _open(folder).update(rows)
     refused = len(done.refused) + unread
     print(
         say(
-            f"{done.updated} updated, {done.duplicates} unchanged, {refused} unreadable or refused; version {done.version}",
-            f"更新 {done.updated} 行，未变 {done.duplicates} 行，无法读取或被拒绝 {refused} 行；版本 {done.version}",
+            f"{done.updated} updated, {done.duplicates} unchanged, {refused} unreadable or refused",
+            f"更新 {done.updated} 行，未变 {done.duplicates} 行，无法读取或被拒绝 {refused} 行",
         )
+        + _version(done)
     )
     _show_refused(done)
 
 
 @bank.command("remove")
 def remove_from_bank(
-    folder: OwnFolder,
+    folder: OwnBank,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of rows; or use the filters. 数据 id。")] = None,
     family: Family = None,
     lang: Lang = None,
@@ -120,9 +120,9 @@ def remove_from_bank(
     if bool(ids) == any(value is not None for value in filters.values()):
         what = say("give either ids or filters", "请给出 id 或筛选条件，二者取一")
         raise DataError(what, mend=say("zhiling bank remove BANK ID...", "zhiling bank remove 库 ID..."))
-    here = _open(str(folder))
+    here = _open(folder)
     done = here.remove(ids or [row.id for row in here.rows(**filters)])
-    print(say(f"{done.removed} removed; version {done.version}", f"删除 {done.removed} 行；版本 {done.version}"))
+    print(say(f"{done.removed} removed", f"删除 {done.removed} 行") + _version(done))
     _show_refused(done)
 
 
@@ -131,7 +131,7 @@ def snapshot_bank(
     folder: OwnFolder, name: Annotated[str, typer.Argument(help="The snapshot's name. 快照名。")]
 ) -> None:
     """Keep the current version under a name, for `--at NAME`. 保存快照。"""
-    version = _open(str(folder)).snapshot(name)
+    version = _versioned(folder).snapshot(name)
     print(say(f"version {version} is kept as '{name}'", f"版本 {version} 已保存为快照“{name}”"))
 
 
@@ -140,7 +140,7 @@ def bank_log(folder: OwnFolder, as_json: Json = False) -> None:
     """The versions of a bank and what made them. 查看版本记录。"""
     from zhiling.show import show_table
 
-    here = _open(str(folder))
+    here = _versioned(folder)
     names: dict[int, list[str]] = {}
     for name, version in here.snapshots().items():
         names.setdefault(version, []).append(name)
@@ -153,7 +153,7 @@ def bank_log(folder: OwnFolder, as_json: Json = False) -> None:
 @bank.command("rebuild")
 def rebuild_bank(folder: OwnFolder) -> None:
     """Write a bank anew without removed rows. 重建指令库。"""
-    version = _open(str(folder)).rebuild()
+    version = _versioned(folder).rebuild()
     print(say(f"rebuilt as version {version}", f"已重建为版本 {version}"))
 
 
@@ -181,11 +181,35 @@ def export_bank(
     print(say(f"{count} rows written to {out}", f"已写出 {count} 行：{out}"))
 
 
-def _open(folder: str, at: str = "") -> Bank:
-    from zhiling.construct.bank import Bank, shipped
+def _open(folder: str, at: str = "") -> Store:
+    from zhiling.construct.bank import opened
     from zhiling.embed import Use
 
-    return shipped(Use()) if folder == "seeds" and not at else Bank.open(folder, Use(), at)
+    return opened(folder, Use(), at=at)
+
+
+def _made(folder: str) -> Store:
+    """The bank, a new one where there is none."""
+    from zhiling.construct.bank import Bank
+    from zhiling.construct.bank_remote import Remote, is_address
+    from zhiling.embed import Use
+
+    if is_address(folder):
+        return Remote.create(folder, Use())
+    there = Path(folder).is_dir() and any(Path(folder).iterdir())
+    return Bank.open(folder, Use()) if there else Bank.create(folder, Use())
+
+
+def _versioned(folder: Path) -> Bank:
+    """A bank in a folder: one in a vector database has no versions."""
+    from zhiling.construct.bank import Bank
+    from zhiling.construct.bank_remote import is_address
+    from zhiling.embed import Use
+
+    if is_address(str(folder)):
+        what = say("a bank in a vector database has no versions", "向量数据库中的库没有版本")
+        raise DataError(what, where=str(folder), mend=say("keep it in a folder", "请用文件夹保存"))
+    return Bank.open(folder, Use())
 
 
 def _rows(path: Path, whole: bool = True) -> tuple[list[Mapping[str, Any]], int]:
@@ -225,6 +249,10 @@ def _kept(folder: Path) -> Iterator[dict[str, Any]]:
         raise DataError(say("this run has kept no rows yet", "该运行尚无保留的数据"), where=str(folder), mend=mend)
     for row in read(folder, files):
         yield {name: getattr(row, name) for name in ("id", "task", "instruction", "input", "output", "lang")}
+
+
+def _version(done: Written) -> str:
+    return say(f"; version {done.version}", f"；版本 {done.version}") if done.version else ""
 
 
 def _show_refused(done: Written) -> None:

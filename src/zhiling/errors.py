@@ -140,6 +140,7 @@ EXTRAS = {
     "datasets": "hf",
     "markdown_it": "docs",
     "openai": "remote",
+    "qdrant_client": "qdrant",
 }
 
 

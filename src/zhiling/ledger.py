@@ -70,7 +70,7 @@ def came_in(done: Iterable[Done]) -> int:
         if room == "read":
             total += int(entry.facts["quarantined"])
         elif room == "propose":
-            total += int(entry.facts["rejects"])
+            total += int(entry.facts["rejects"]) + int(entry.facts.get("ready", 0))
         elif room == "construct":
             total += int(entry.facts["made"])
     return total

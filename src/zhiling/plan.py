@@ -23,7 +23,7 @@ from zhiling.embed import Use
 from zhiling.errors import ProviderError, say
 from zhiling.recipe import Recipe, Step
 from zhiling.text import length
-from zhiling.types import Example, Record, Request, Template, Usage
+from zhiling.types import Example, Record, Request, Task, Template, Usage
 
 if TYPE_CHECKING:
     from zhiling.llm import Model
@@ -55,7 +55,7 @@ def estimate(recipe: Recipe, folder: Path | None = None) -> list[dict[str, Any]]
         out.append(_row(f"read {name}", rows=count))
     for index, step in enumerate(recipe.construct):
         names = step.tasks or tuple(recipe.tasks)
-        rows = sum((counts[name] - _away(recipe, name, counts[name])) * step.per_record for name in names)
+        rows = sum(_made(recipe, step, planner.tasks[name], counts[name]) for name in names)
         made += rows
         out.append(planner.construct(step, f"{index}-{step.kind}", names, rows))
     out += [planner.score(step, made) for step in recipe.score]
@@ -303,6 +303,12 @@ def _usable(recipe: Recipe, name: str) -> Iterator[Iterator[Record]]:
         where = {key: str(value) for key, value in item.where.items()} if item.where else None
         source = Source(expand(item.path, recipe.here), item.format, item.columns, where, item.limit, item.table)
         yield (row for row in read(source, spec.task(name)) if isinstance(row, Record))
+
+
+def _made(recipe: Recipe, step: Step, task: Task, count: int) -> int:
+    """Rows of a constructor for a task of so many records: what they fill, or, by the fact `ready`, what it has ready at most."""
+    ready = registry.get("constructor", step.kind).facts.get("ready", lambda settings, task: None)(step.settings, task)
+    return (count - _away(recipe, task.name, count)) * step.per_record if ready is None else int(ready)
 
 
 def _away(recipe: Recipe, name: str, count: int) -> int:

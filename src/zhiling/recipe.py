@@ -309,7 +309,7 @@ def _step(
     settings = registry.settle(plugin, own, at)
     if check := plugin.facts.get("check"):
         check(settings, at)
-    first = model[0] if model else (next(iter(models)) if "model" in plugin.wants else "")
+    first = model[0] if model else (next(iter(models)) if registry.asks(plugin, settings) else "")
     return Step(kind, settings, at, tuple(wanted), first, per_record)
 
 

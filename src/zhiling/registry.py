@@ -126,11 +126,13 @@ def constructor(name: str, **facts: Any) -> Callable[[F], F]:
     """Register a constructor.
 
     `over="task"` (default): fn(*, task, ...) yields Templates and Rejects once per task; the house fills the templates with the
-    task's records. `over="records"`: fn(records, *, ...) yields Examples and Rejects for a shard of records. Either may be async.
+    task's records. Examples may be among them: rows that are ready, and that no record fills. `over="records"`: fn(records, *, ...)
+    yields Examples and Rejects for a shard of records. Either may be async. Fact, optional: `ready`, fn(settings, task) -> how many
+    Examples it has ready at most, None where records fill templates; a plan counts rows by it.
 
-    Facts of one that asks a model, all optional, checked or counted before anything is asked: `needs`, the capabilities (`llm.base`)
-    without which it cannot work; `uses`, fn(settings) -> names of the scorers it judges with; `calls`, fn(settings, task) -> how many
-    calls it makes.
+    Facts of one that asks a model, all optional, checked or counted before anything is asked: `asks`, fn(settings) -> whether it asks
+    one at all (default: always); `needs`, the capabilities (`llm.base`) without which it cannot work; `uses`, fn(settings) -> names of
+    the scorers it judges with; `calls`, fn(settings, task) -> how many calls it makes.
     """
     return _register("constructor", name, {"over": "task", **facts})
 
@@ -228,6 +230,11 @@ def settle(plugin: Plugin, given: Mapping[str, Any], where: str = "") -> dict[st
                 where=f"{where}.{key}" if where else key,
             ) from error
     return out
+
+
+def asks(plugin: Plugin, settings: Mapping[str, Any]) -> bool:
+    """Whether the plug-in asks a model with these settings: it names `model`, and its fact `asks`, where it states one, agrees."""
+    return "model" in plugin.wants and bool(plugin.facts.get("asks", lambda _: True)(settings))
 
 
 def _types(plugin: Plugin) -> dict[str, Any]:

@@ -68,14 +68,16 @@ def construct(run: Run, records: Mapping[str, Sequence[Output]]) -> tuple[list[O
     """All ways of constructing over all their tasks: (drafts for training, held-out examples for evaluation).
 
     Each step first yields templates for a task (`propose`), then these are filled with the task's records. The first step that
-    has templates for a task also words its held-out rows.
+    has templates for a task also words its held-out rows; the description does where steps only have rows that are ready.
     """
     lines = {name: line(run, name, outputs) for name, outputs in records.items()}
-    works, worded = list[Work](), set[str]()
+    works, worded, ready = list[Work](), set[str](), list[Output]()
     for index, step in enumerate(run.recipe.construct):
         label = f"{index}-{step.kind}"
         for name in step.tasks or run.tasks:
-            templates = propose(run, label, step, name).of("templates")
+            proposal = propose(run, label, step, name)
+            ready += proposal.of("drafts")
+            templates = proposal.of("templates")
             if not sum(output.rows for output in templates):
                 continue
             sides = (False,) if name in worded or lines[name].cut < 0 else (False, True)
@@ -92,9 +94,32 @@ def construct(run: Run, records: Mapping[str, Sequence[Output]]) -> tuple[list[O
                 capped = step.settings.get("cap") and not heldout
                 shards = [list(records[name])] if capped else [[shard] for shard in records[name]]
                 works += [Work(stage, f"{i:05d}", {"records": shard, **args}) for i, shard in enumerate(shards)]
+    if ready:
+        for name in (name for name in run.tasks if name not in worded and lines[name].cut >= 0):
+            args = {
+                "templates": described(run, name), "task": run.tasks[name], "seed": row_seed(run.recipe.seed, "described"),
+                "line": lines[name], "per_record": 1, "heldout": True,
+            }  # fmt: skip
+            works += [
+                Work(f"heldout/{name}", f"{i:05d}", {"records": [shard], **args})
+                for i, shard in enumerate(records[name])
+            ]
     made = run.shards("steps:fill_shard", "path", works, ("construct", "library"))
-    drafts = [output for done in made for output in done.of("drafts")]
+    drafts = [*(output for done in made for output in done.of("drafts")), *ready]
     return drafts, [output for done in made for output in done.of("heldout")]
+
+
+def described(run: Run, name: str) -> list[Output]:
+    """A plain wording per language of a task that no step has templates for, for its held-out rows alone."""
+    key = run.key("described", run.tasks[name], registry.room_version("construct"), registry.room_version("library"))
+
+    def work() -> steps.Result:
+        from zhiling.construct.retrieve_rows import described
+
+        path = f"templates/described/{name}-{key[:12]}.parquet"
+        return [write(run.folder, path, "templates", described(run.tasks[name]))], {}
+
+    return run.once(key, f"described/{name}", name, work).of("templates")
 
 
 def pool(run: Run, name: str, records: Sequence[Output], line: steps.Line) -> list[Output]:
@@ -111,7 +136,7 @@ def pool(run: Run, name: str, records: Sequence[Output], line: steps.Line) -> li
 
 
 def propose(run: Run, label: str, step: Step, name: str) -> Done:
-    """One step's templates for one task; a constructor may ask a model here."""
+    """One step's templates for one task, and the rows that it has ready; a constructor may ask a model here."""
     plugin, task = registry.get("constructor", step.kind), run.tasks[name]
     versions = (
         plugin.version,
@@ -126,7 +151,7 @@ def propose(run: Run, label: str, step: Step, name: str) -> Done:
         expected = plugin.facts.get("calls")
         with run.asking(f"construct/{label}", expected(step.settings, task) if expected else None, task=name):
             made = steps.wait(steps.propose(step.kind, step.settings, hand))
-        return steps.split(str(run.folder), f"{label}/{name}-{key[:12]}", made, "templates")
+        return steps.proposed(str(run.folder), f"{label}/{name}-{key[:12]}", made)
 
     return run.once(key, f"propose/{label}", name, work)
 
@@ -232,7 +257,7 @@ def _verdicts(
 ) -> list[Output]:
     """Each selector on what is still kept, its verdicts noted in `fates` and written to a file of their own."""
     marks, held = Marks(run.folder, scores, fates.pool.all), list(read(run.folder, heldout))
-    hand = {"scores": marks, "heldout": held, "tasks": run.tasks, "seed": run.recipe.seed, "embedder": Use()}
+    hand = {"scores": marks, "heldout": held, "tasks": run.tasks, "seed": run.recipe.seed, "embedder": Use(), "here": run.recipe.here}
     still, outputs = fates.pool, list[Output]()
     for index, step in enumerate(chain):
         run.watch({"stage": f"select/{step.kind}", "rows": len(still)})

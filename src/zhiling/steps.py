@@ -130,6 +130,15 @@ def split(root: str, path: str, items: Iterable[Any], kind: str) -> Result:
     return outputs, {"made": made, "rejects": len(rejects)}
 
 
+def proposed(root: str, path: str, items: Sequence[Template | Example | Reject]) -> Result:
+    """What a constructor yields for a task: templates, rows that are ready, and rejects, each as a file."""
+    outputs, facts = split(root, path, (item for item in items if not isinstance(item, Example)), "templates")
+    ready = [item for item in items if isinstance(item, Example)]
+    if ready:
+        outputs.append(write(Path(root), f"drafts/{path}.parquet", "drafts", ready))
+    return outputs, {**facts, "ready": len(ready)}
+
+
 def score_shard(
     root: str, path: str, scorer: str, settings: Mapping[str, Any], rows: Output, tasks: Mapping[str, Task], seed: int
 ) -> Result:
@@ -156,8 +165,9 @@ async def score(
 
 
 def call(plugin: registry.Plugin, settings: Mapping[str, Any], hand: Mapping[str, Any], *args: Any) -> Any:
-    """Call a plug-in with its settings and what it asks to be handed."""
-    return plugin.fn(*args, **settings, **{name: hand[name] for name in plugin.wants})
+    """Call a plug-in with its settings and what it asks to be handed; one that asks no model with these settings is handed none."""
+    wants = plugin.wants if registry.asks(plugin, settings) else plugin.wants - {"model"}
+    return plugin.fn(*args, **settings, **{name: hand[name] for name in wants})
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
@@ -230,7 +240,7 @@ def able(recipe: Recipe, asking: Iterable[Step], model: Callable[[str], Model]) 
     listed = {step.kind: step for step in recipe.score}
     for step in asking:
         plugin = registry.get("scorer" if step in recipe.score else "constructor", step.kind)
-        wanted = [(step.model, need) for need in plugin.facts.get("needs", ())]
+        wanted = [(step.model, need) for need in plugin.facts.get("needs", ()) if step.model]
         for scorer in plugin.facts["uses"](step.settings) if "uses" in plugin.facts else ():
             name = listed[scorer].model if scorer in listed else next(iter(recipe.models))
             wanted += [(name, need) for need in registry.get("scorer", scorer).facts.get("needs", ())]
@@ -241,8 +251,8 @@ def able(recipe: Recipe, asking: Iterable[Step], model: Callable[[str], Model]) 
                 raise error
 
 
-async def propose(kind: str, settings: Mapping[str, Any], hand: Mapping[str, Any]) -> list[Template | Reject]:
-    """A constructor's templates for one task."""
+async def propose(kind: str, settings: Mapping[str, Any], hand: Mapping[str, Any]) -> list[Template | Example | Reject]:
+    """A constructor's templates for one task, or the rows that it has ready."""
     return await collect(call(registry.get("constructor", kind), settings, hand))
 
 

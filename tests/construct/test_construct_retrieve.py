@@ -1,5 +1,6 @@
 """Construction by retrieval: what comes out speaks of the task at hand, and what does not come out says why."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -48,6 +49,10 @@ class Letters:
             for char in text or " ":
                 out[i, ord(char) % self.dim] += 1
         return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+
+def called(**given):
+    return asyncio.run(retrieve(seed=1, **given))
 
 
 def adapted(instruction, task, lang="zh", output="", **row):
@@ -201,8 +206,11 @@ def test_the_question_speaks_the_language_asked_for():
 
 def test_the_constructor_is_registered_with_its_settings():
     plugin = registry.get("constructor", "retrieve")
-    assert plugin.wants == {"task", "embedder", "here"}
-    assert registry.settle(plugin, {"keep": 2}) == {"bank": "seeds", "keep": 2, "pool": 30, "floor": 0.2}
+    assert plugin.wants == {"task", "embedder", "here", "seed", "model"}
+    usual = {"level": "adapted", "adapt": "rules", "bank": "seeds", "keep": 2, "pool": 30, "floor": 0.2, "rows": 100}
+    assert registry.settle(plugin, {"keep": 2}) == usual
+    assert not registry.asks(plugin, usual) and registry.asks(plugin, usual | {"adapt": "model"})
+    assert not registry.asks(plugin, usual | {"adapt": "model", "level": "rows"})
 
 
 def own_bank(folder, rows):
@@ -220,7 +228,7 @@ def test_every_candidate_is_accounted_for(tmp_path):
     ]
     own_bank(tmp_path, rows)
     task = Task("to_french", "将中文句子翻译成法语。", "translation", ("句子",), "译文", langs=("zh",))
-    made = list(retrieve(task=task, embedder=Letters(), here=tmp_path, bank="bank"))
+    made = called(task=task, embedder=Letters(), here=tmp_path, bank="bank")
     (kept,) = (one for one in made if isinstance(one, Template))
     assert kept.instruction == "将句子翻译成法语。" and kept.maker == "retrieve:fr" and kept.parents == ("fr",)
     assert re.fullmatch(r"keyword \d\.\d\d vector \d\.\d\d relevance \d\.\d\d", kept.why)
@@ -229,22 +237,22 @@ def test_every_candidate_is_accounted_for(tmp_path):
     assert all(one.state == "dropped" and one.task == "to_french" for one in lost.values())
     assert "near copy of '将句子翻译成法语" in lost["es"].why and lost["es"].text == "将句子翻译成西班牙语：{句子}"
     assert "'500'" in lost["long"].why
-    assert made == list(retrieve(task=task, embedder=Letters(), here=tmp_path, bank="bank"))
+    assert made == called(task=task, embedder=Letters(), here=tmp_path, bank="bank")
 
 
 def test_keep_pool_and_floor(tmp_path):
     own_bank(
         tmp_path, [{"instruction": f"写一首{kind}诗。", "family": "poetry"} for kind in ("好", "短", "长", "新", "古")]
     )
-    made = list(retrieve(task=POEM, embedder=Letters(), here=tmp_path, bank="bank", keep=2, pool=4, floor=0.0))
+    made = called(task=POEM, embedder=Letters(), here=tmp_path, bank="bank", keep=2, pool=4, floor=0.0)
     assert [isinstance(one, Template) for one in made].count(True) == 2 and len(made) == 4
     assert any("not among the best 2" in one.why for one in made if isinstance(one, Reject))
-    strict = list(retrieve(task=POEM, embedder=Letters(), here=tmp_path, bank="bank", floor=0.99))
+    strict = called(task=POEM, embedder=Letters(), here=tmp_path, bank="bank", floor=0.99)
     assert strict and all("too far from the task" in one.why for one in strict)
     with pytest.raises(RecipeError, match="keep must lie between 1 and pool"):
-        next(retrieve(task=POEM, embedder=Letters(), here=tmp_path, bank="bank", keep=9, pool=3))
+        called(task=POEM, embedder=Letters(), here=tmp_path, bank="bank", keep=9, pool=3)
     with pytest.raises(DataError, match=r"manifest\.json"):
-        next(retrieve(task=POEM, embedder=Letters(), here=tmp_path, bank="nowhere"))
+        called(task=POEM, embedder=Letters(), here=tmp_path, bank="nowhere")
 
 
 # With the embedded vectors, from the shipped seeds.
@@ -275,7 +283,7 @@ def test_the_shipped_seeds_serve_the_usual_tasks_in_both_languages(use):
         "ask", "Answer from the text.\n根据材料回答问题。", "qa", ("passage", "question"), "answer", langs=("zh", "en")
     )
     for task in (FRENCH, ANY, SENTIMENT, nli, short, handbook):
-        made = list(retrieve(task=task, embedder=use, here=Path()))
+        made = called(task=task, embedder=use, here=Path())
         kept = [one for one in made if isinstance(one, Template)]
         assert {one.lang for one in kept} == {"zh", "en"}, task.name
         assert all(sum(one.lang == lang for one in kept) <= 3 for lang in ("zh", "en"))
@@ -294,7 +302,7 @@ def test_a_task_that_no_seed_knows_gets_nothing_rather_than_nonsense(use):
     odd = Task(
         "odd", "Predict the folding class of a protein sequence.", "other", ("sequence",), "fold", langs=("zh", "en")
     )
-    made = list(retrieve(task=odd, embedder=use, here=Path()))
+    made = called(task=odd, embedder=use, here=Path())
     assert made and all(isinstance(one, Reject) and one.why for one in made)
 
 

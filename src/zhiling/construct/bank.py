@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zhiling.construct import bank_store as store
 from zhiling.construct.bank_index import write_index
@@ -31,7 +31,13 @@ from zhiling.embed import Embedder
 from zhiling.errors import DataError, say
 from zhiling.types import Reject, content_id
 
-__all__ = ["Bank", "Hit", "Row", "Written", "shipped"]
+if TYPE_CHECKING:
+    from zhiling.construct.bank_remote import Remote
+
+__all__ = ["Bank", "Hit", "Row", "Store", "Written", "opened", "shipped"]
+
+Store: TypeAlias = "Bank | Remote"
+"""What can be searched, added to and removed from: a bank in a folder, or one in a vector database."""
 
 _EMBEDDED = 8192  # texts embedded at a time
 
@@ -240,6 +246,21 @@ class Bank(View):
             said = [row.instruction for row in fresh]
             made = [self.embedder(said[i : i + _EMBEDDED]).astype(np.float16) for i in range(0, len(said), _EMBEDDED)]
             write_vectors(folder, np.concatenate([*self._vectors.last(len(taken)), *made]))
+
+
+def opened(where: str, embedder: Embedder | None = None, here: Path | None = None, at: str = "") -> Store:
+    """The bank that a recipe or a command names: "seeds" (those shipped), a folder, relative to `here`, or a qdrant:// address.
+
+    Raises DataError for a folder that is no bank, a wrong address or an unknown snapshot, EngineError for a database that does not answer.
+    """
+    if where.startswith("qdrant"):
+        from zhiling.construct.bank_remote import Remote, is_address
+
+        if is_address(where):
+            return Remote.open(where, embedder, at, here)
+    if where == "seeds" and not at:
+        return shipped(embedder)
+    return Bank.open((here or Path()) / where, embedder, at)
 
 
 def shipped(embedder: Embedder | None = None) -> Bank:

@@ -80,11 +80,11 @@ def search_index(
     from tantivy import FieldType, Occur, Query
 
     terms = analyse(query)
-    singles = [token for token in dict.fromkeys(tokens(query)) if _cjk.fullmatch(token)]
+    alone = singles(query)
     schema, searcher = index.schema, index.searcher()
-    asked = [(1.0, "words", term) for term in terms if term not in singles]
+    asked = [(1.0, "words", term) for term in terms if term not in alone]
     asked += [(1.0, "pairs", pair) for pair in pairs(query)]
-    asked += [(CHAR_WEIGHT, "chars", token) for token in singles]
+    asked += [(CHAR_WEIGHT, "chars", token) for token in alone]
     total = searcher.num_docs
     if not asked or not total:
         return Keywords({}, terms)
@@ -96,7 +96,7 @@ def search_index(
     if needed:
         kept = [(Occur.Must, Query.const_score_query(one, 0.0)) for one in needed]
         wanted = Query.boolean_query([(Occur.Must, wanted), *kept])
-    best = sum(weight * _idf(searcher.doc_freq(field, term), total) for weight, field, term in asked)
+    best = sum(weight * idf(searcher.doc_freq(field, term), total) for weight, field, term in asked)
     hits = searcher.search(wanted, limit, count=False).hits
     numbers = searcher.fast_field_values("number", [address for _, address in hits])
     return Keywords({int(n): min(1.0, score / best) for n, (score, _) in zip(numbers, hits, strict=True)}, terms)
@@ -125,7 +125,7 @@ def terms_of(text: str) -> frozenset[str]:
 def rarities(index: Any, terms: Iterable[str]) -> dict[str, float]:
     """The inverse document frequency of index terms: how much each says about the rows it stands in."""
     searcher = index.searcher()
-    return {term: _idf(searcher.doc_freq("words", term), searcher.num_docs) for term in terms}
+    return {term: idf(searcher.doc_freq("words", term), searcher.num_docs) for term in terms}
 
 
 def pairs(text: str) -> list[str]:
@@ -135,13 +135,19 @@ def pairs(text: str) -> list[str]:
     return [f"{a}_{b}" for a, b in dict.fromkeys(pairwise(stems)) if not (_cjk.match(a) or _cjk.match(b))]
 
 
+def singles(text: str) -> list[str]:
+    """The single CJK characters of a text, each once."""
+    return [token for token in dict.fromkeys(tokens(text)) if _cjk.fullmatch(token)]
+
+
 def _indexed(text: str) -> dict[str, str]:
     """What each text field of the index holds, terms separated by spaces."""
-    singles = " ".join(token for token in tokens(text) if _cjk.fullmatch(token))
-    return {"words": " ".join(bigrams(text)), "pairs": " ".join(pairs(text)), "chars": singles}
+    chars = " ".join(token for token in tokens(text) if _cjk.fullmatch(token))
+    return {"words": " ".join(bigrams(text)), "pairs": " ".join(pairs(text)), "chars": chars}
 
 
-def _idf(documents: int, total: int) -> float:
+def idf(documents: int, total: int) -> float:
+    """The inverse document frequency of a term that stands in so many of all documents."""
     return math.log(1 + (total - documents + 0.5) / (documents + 0.5))
 
 

@@ -107,7 +107,7 @@ class View:
         keyword, cosine = found.scores, dict[int, float]()
         if self.embedder and len(self._vectors) and query.strip():
             cosine = self._cosines(query, keyword, limit, self._allowed(where, quality))
-        scores = {number: _joined(keyword.get(number, 0.0), cosine.get(number)) for number in {*keyword, *cosine}}
+        scores = {number: joined(keyword.get(number, 0.0), cosine.get(number)) for number in {*keyword, *cosine}}
         ranked = sorted(scores, key=lambda number: (-round(scores[number], 6), number))
         kin = self._kin(ranked[: max(POOL, k)], scores) if related else {}
         ranked = sorted(
@@ -179,16 +179,7 @@ class View:
 
     def export(self, path: str | Path, **filters: Any) -> int:
         """Write the rows that pass the filters (as in `rows`) as JSON Lines; returns how many. The file appears when it is complete."""
-        target = Path(path)
-        part = target.with_name(target.name + ".part")
-        count = 0
-        with part.open("w", encoding="utf-8") as out:
-            for row in self.rows(**filters):
-                count += 1
-                values = {name: value for name, value in asdict(row).items() if value is not None}
-                out.write(json.dumps(values, ensure_ascii=False) + "\n")
-        part.replace(target)
-        return count
+        return exported(self.rows(**filters), path)
 
     def _load(self) -> None:
         """Map the files of the current version, all of them now: a later version may clear them away, which a map outlives."""
@@ -270,7 +261,22 @@ def _where(family: str | None, lang: str | None, licence: str | None, source: st
     return {name: value for name, value in given if value is not None}
 
 
-def _joined(keyword: float, cosine: float | None) -> float:
+def exported(rows: Iterable[Row], path: str | Path) -> int:
+    """Write rows as JSON Lines; returns how many. The file appears when it is complete."""
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    count = 0
+    with part.open("w", encoding="utf-8") as out:
+        for row in rows:
+            count += 1
+            values = {name: value for name, value in asdict(row).items() if value is not None}
+            out.write(json.dumps(values, ensure_ascii=False) + "\n")
+    part.replace(target)
+    return count
+
+
+def joined(keyword: float, cosine: float | None) -> float:
+    """A hit's score from its keyword part and its cosine, the latter None without vectors."""
     if cosine is None:
         return keyword
     return (1 - VECTOR_WEIGHT) * keyword + VECTOR_WEIGHT * max(0.0, cosine)

@@ -1,35 +1,39 @@
 """The second way of constructing: the nearest instructions of a bank, made the task's own, and checked that they are.
 
-    search -> adapt -> judge -> keep the best that differ
+    search -> adapt (by rule, or by a model) -> judge -> keep the best that differ
 
-Every candidate ends as a Template or as a Reject that says why.
+Every candidate ends as a Template or as a Reject that says why. At the level "rows" they are Examples instead: see `retrieve_rows`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from zhiling import text
-from zhiling.construct.bank import Bank, Hit, shipped
+from zhiling.construct.bank import Hit, Store, opened
 from zhiling.construct.bank_index import analyse
-from zhiling.construct.bind import fitting, label_words, said_in, shaped
+from zhiling.construct.bind import fitting, label_words, shaped
 from zhiling.construct.library import list_definitions
-from zhiling.construct.retrieve_adapt import Adapted, adapt
+from zhiling.construct.retrieve_adapt import Adapted, as_is
+from zhiling.construct.retrieve_adapt import adapt as by_rule
+from zhiling.construct.retrieve_model import Tried, reworded
+from zhiling.construct.retrieve_question import RELEVANCE, question
+from zhiling.construct.retrieve_rows import nearest_rows
 from zhiling.embed import Embedder
 from zhiling.errors import RecipeError, say
 from zhiling.registry import constructor
-from zhiling.types import Reject, Task, Template
+from zhiling.types import Example, Reject, Task, Template
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RELEVANCE = 0.7
-"""What relevance counts against difference from those already kept (maximal marginal relevance, Carbonell and Goldstein 1998)."""
+    from zhiling.llm import Model
+
 NEAR = 0.8
 """Shingle Jaccard above which an instruction is a copy of one already kept."""
 
@@ -45,24 +49,45 @@ class _Candidate:
     relevance: float
 
 
-@constructor("retrieve")
-def retrieve(
+def asks(settings: Mapping[str, Any]) -> bool:
+    """Whether `retrieve` asks a model with these settings."""
+    return bool(settings["level"] == "adapted" and settings["adapt"] == "model")
+
+
+def ready(settings: Mapping[str, Any], task: Task) -> int | None:
+    """How many rows `retrieve` has ready for a task at most; None where it gives templates, which records fill."""
+    return int(settings["rows"]) * len(task.langs) if settings["level"] == "rows" else None
+
+
+@constructor("retrieve", asks=asks, needs=("chat",), ready=ready)
+async def retrieve(
     *,
     task: Task,
     embedder: Embedder,
     here: Path,
+    seed: int,
+    model: Model | None = None,
+    level: Literal["as_is", "adapted", "rows"] = "adapted",
+    adapt: Literal["rules", "model"] = "rules",
     bank: str = "seeds",
     keep: int = 3,
     pool: int = 30,
     floor: float = 0.2,
-) -> Iterator[Template | Reject]:
-    """Templates from the nearest instructions of a bank, adapted by rule to the task: at most `keep` per language.
+    rows: int = 100,
+) -> list[Template | Example | Reject]:
+    """The nearest instructions of a bank as the task's templates, at most `keep` per language; or its nearest rows as examples.
 
-    `bank` is "seeds" (those shipped) or a bank's folder, relative to the recipe. Of the `pool` nearest, those that cannot be made
-    to speak of this task, whose relevance lies below `floor` (0 to 1), or that repeat one already kept become Rejects. Relevance is
-    the search score times the share of the adapted wording that the task accounts for, words weighted by rarity.
+    `level`: "as_is" takes only instructions in which nothing would have to be replaced (a slot, a language, a list of answers);
+    "adapted" replaces it by rule, or, with `adapt: model`, asks `model` to reword what the rules cannot and checks its reply as the
+    rules' own results are checked; "rows" takes up to `rows` rows per language with their answers, as a training mixture.
 
-    Raises RecipeError for settings out of range, DataError for a folder that is no bank.
+    `bank` is "seeds" (those shipped), a bank's folder, relative to the recipe, or a qdrant:// address. Of the `pool` nearest, those
+    that cannot speak of this task, whose relevance lies below `floor` (0 to 1), or that repeat one already kept become Rejects.
+    Relevance is the search score times the share of the wording that the task accounts for, words weighted by rarity; of rows it is
+    the search score.
+
+    Raises RecipeError for settings out of range, DataError for a folder that is no bank, ProviderError where no call to the model is
+    answered.
     """
     if not 1 <= keep <= pool:
         what = say(
@@ -70,34 +95,34 @@ def retrieve(
             f"keep 应在 1 与 pool（{pool}）之间，实际为 {keep}",
         )
         raise RecipeError(what)
-    source = shipped(embedder) if bank == "seeds" else Bank.open(here / bank, embedder)
+    source = opened(bank, embedder, here)
+    if level == "rows":
+        return list(nearest_rows(task, source, embedder=embedder, count=rows, floor=floor))
+    out: list[Template | Example | Reject] = []
     for lang in task.langs:
+        tried = [
+            Tried(hit, (as_is if level == "as_is" else by_rule)(hit.row, task, lang))
+            for hit in _nearest(source, task, lang, pool)
+        ]
+        if level == "adapted" and adapt == "model":
+            assert model is not None  # the house hands one where `asks` says so
+            tried = await reworded(tried, task, lang, model, seed)
         known = _vocabulary(task, lang)
         passed: list[_Candidate] = []
-        for hit in _nearest(source, task, lang, pool):
-            adapted = adapt(hit.row, task, lang)
-            judged = _judged(hit, adapted, source, known, floor) if isinstance(adapted, Adapted) else adapted
+        for one in tried:
+            made = one.made
+            judged = _judged(one.hit, made, source, known, floor) if isinstance(made, Adapted) else made
             if isinstance(judged, _Candidate):
                 passed.append(judged)
             else:
-                yield _dropped(task, hit, judged)
+                out.append(judged if isinstance(judged, Reject) else _dropped(task, one.hit, judged))
         kept, lost = _diverse(passed, keep, embedder)
-        yield from (_template(task, lang, candidate) for candidate in kept)
-        yield from (_dropped(task, candidate.hit, why) for candidate, why in lost)
+        out += [_template(task, lang, candidate) for candidate in kept]
+        out += [_dropped(task, candidate.hit, why) for candidate, why in lost]
+    return out
 
 
-def question(task: Task, lang: str) -> str:
-    """What the bank is asked for: the task's description, output format, family, languages and labels, in one text."""
-    family = _FAMILY.get(task.family, ("", ""))[0 if lang == "zh" else 1]
-    labels = " ".join(label_words(task, lang)[:8])
-    described, form = (said_in(prose, lang) or prose for prose in (task.description, task.output_format))
-    said = [described, form, family, labels]
-    if not task.description:
-        said += [part for demo in task.demos[:2] for part in (text.cut(demo.input, 60), text.cut(demo.output, 40))]
-    return " ".join(part for part in said if part)
-
-
-def _nearest(bank: Bank, task: Task, lang: str, pool: int) -> list[Hit]:
+def _nearest(bank: Store, task: Task, lang: str, pool: int) -> list[Hit]:
     """The nearest rows of the language: of the task's family where the bank knows any, else of all."""
     asked = question(task, lang)
     if task.family != "other":
@@ -107,7 +132,7 @@ def _nearest(bank: Bank, task: Task, lang: str, pool: int) -> list[Hit]:
     return bank.search(asked, pool, lang=lang)
 
 
-def _judged(hit: Hit, adapted: Adapted, bank: Bank, known: frozenset[str], floor: float) -> _Candidate | str:
+def _judged(hit: Hit, adapted: Adapted, bank: Store, known: frozenset[str], floor: float) -> _Candidate | str:
     """The candidate with its relevance, or why it is too far from the task."""
     rarity = bank.rarity(adapted.rest)
     foreign = {term: weight for term, weight in rarity.items() if not _accounted(term, known)}
@@ -182,29 +207,10 @@ def _template(task: Task, lang: str, candidate: _Candidate) -> Template:
         input=adapted.input,
         output=adapted.output,
         maker=f"retrieve:{hit.row.id}",
-        parents=(hit.row.id,),
+        parents=(hit.row.id, adapted.reply) if adapted.reply else (hit.row.id,),
         why=f"keyword {hit.keyword:.2f} vector {vector} relevance {candidate.relevance:.2f}",
     )
 
 
 def _dropped(task: Task, hit: Hit, why: str) -> Reject:
     return Reject(task.name, f"retrieve:{hit.row.id}", "dropped", why, text=hit.row.instruction, parents=(hit.row.id,))
-
-
-_FAMILY = {
-    "news": ("写新闻", "news writing"),
-    "novel": ("写小说", "fiction writing"),
-    "poetry": ("写诗", "poetry writing"),
-    "code": ("编程", "programming"),
-    "sql": ("SQL 查询", "SQL query"),
-    "translation": ("翻译", "translate"),
-    "subtitles": ("字幕翻译", "translate subtitles"),
-    "qa": ("根据文章回答问题", "answer the question"),
-    "faq": ("常见问题解答", "frequently asked questions"),
-    "nli": ("推理关系判断", "premise and hypothesis"),
-    "summarisation": ("概括摘要", "summarise"),
-    "dialogue": ("对话回应", "conversation reply"),
-    "classification": ("分类判断", "classify"),
-    "extraction": ("信息抽取", "extract information"),
-    "arithmetic": ("计算解题", "solve the problem"),
-}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from zhiling.construct.bank import Row
 from zhiling.construct.bind import default_slots, label_words
 from zhiling.construct.languages import Mention, code, language, mentions
+from zhiling.construct.retrieve_answers import choice_span, listed, other_answers
 from zhiling.construct.sandbox import literal
 from zhiling.errors import say
 from zhiling.text import cut, length
@@ -64,13 +65,14 @@ _mark = re.compile("\ue000(\\d+)\ue001")
 class Adapted:
     """A retrieved instruction made the task's own, as Jinja, with the input and output that go with it.
 
-    `rest` is what it still says in the source's words.
+    `rest` is what it still says in the source's words, `reply` the key of the model's reply that it comes from.
     """
 
     instruction: str
     input: str
     output: str
     rest: str
+    reply: str = ""
 
 
 class _Draft:
@@ -97,9 +99,7 @@ class _Draft:
 def adapt(row: Row, task: Task, lang: str) -> Adapted | str:
     """The row's instruction for the task, or why it cannot serve, in words."""
     if len(row.instruction) > MAX_LENGTH:
-        return say(
-            f"longer than {MAX_LENGTH} characters, too long for a wording", f"超过 {MAX_LENGTH} 个字符，不宜作为措辞"
-        )
+        return _too_long()
     draft = _Draft(row.instruction.strip().translate({0xE000: None, 0xE001: None}))
     source, output = default_slots(task, lang)
     for step in (_labels, _languages):
@@ -112,6 +112,59 @@ def adapt(row: Row, task: Task, lang: str) -> Adapted | str:
         return why
     whole = bool(filled) and filled >= set(_own_inputs(task))
     return Adapted(draft.jinja(), "" if whole else source, output, draft.plain())
+
+
+def as_is(row: Row, task: Task, lang: str) -> Adapted | str:
+    """The row's instruction unchanged, or why it cannot serve so: a slot is open, or its language or answers are not the task's."""
+    said = row.instruction.strip()
+    if len(said) > MAX_LENGTH:
+        return _too_long()
+    slot = _slot.search(said)
+    if slot:
+        return say(f"its slot {slot[0]} is open", f"占位符 {slot[0]} 未填")
+    draft = _Draft(said.translate({0xE000: None, 0xE001: None}))
+    why = other_answers(said, row.output.strip(), task, lang) or _languages(draft, row, task, lang)
+    if why:
+        return why
+    if draft.parts:
+        meant = {mention.code for mention in mentions(_mark.sub(lambda mark: draft.parts[int(mark[1])], draft.text))}
+        if {mention.code for mention in mentions(said)} != meant:
+            return say("its languages are not the task's", "它说的语言与任务不同")
+    why = _leak(_Draft(said), task, lang)
+    return why or Adapted(literal(said), *default_slots(task, lang), said)
+
+
+def proved(said: str, row: Row, task: Task, lang: str) -> Adapted | str:
+    """A model's rewording of the row's instruction, if it speaks of the task and no longer of its source; else why not."""
+    if len(said) > MAX_LENGTH:
+        return _too_long()
+    draft = _Draft(said.translate({0xE000: None, 0xE001: None}))
+    source, output = default_slots(task, lang)
+    if "{" in said or "}" in said:
+        return say("it leaves a slot open", "它留有未填的占位符")
+    words, spoken = label_words(task, lang), said.lower()
+    why = _leak(draft, task, lang) or _foreign(
+        draft, task
+    )  # before languages are put right: a rule would hide the wrong one
+    if not why and task.labels and 0 < sum(word.lower() in spoken for word in words) < len(words):
+        why = say("it names only some of the task's answers", "它只说了任务的部分答案")
+    answer = row.output.strip()
+    if (
+        not why
+        and choice_span(row.instruction, answer, lang)
+        and answer.lower() not in (word.lower() for word in words)
+    ):
+        source_span = row.instruction[slice(*choice_span(row.instruction, answer, lang) or (0, 0))]
+        if source_span in said:
+            why = say(f"it still offers {source_span}", f"它仍然限定答案：{source_span}")
+    why = why or _languages(draft, row, task, lang)
+    return why or Adapted(draft.jinja(), source, output, draft.plain())
+
+
+def _too_long() -> str:
+    return say(
+        f"longer than {MAX_LENGTH} characters, too long for a wording", f"超过 {MAX_LENGTH} 个字符，不宜作为措辞"
+    )
 
 
 def _own_inputs(task: Task) -> list[str]:
@@ -137,9 +190,9 @@ def _labels(draft: _Draft, row: Row, task: Task, lang: str) -> str:
                     f"the slot {found[0]} asks for labels, and the task has none",
                     f"占位符 {found[0]} 需要标签，而任务没有",
                 )
-            draft.text = draft.text[: found.start()] + draft.hold(_listed(task, lang)) + draft.text[found.end() :]
+            draft.text = draft.text[: found.start()] + draft.hold(listed(task, lang)) + draft.text[found.end() :]
             return ""
-    span = _choice_span(draft.text, row.output.strip(), lang)
+    span = choice_span(draft.text, row.output.strip(), lang)
     said = draft.text[slice(*span)] if span else ""
     if not task.labels:
         return say(f"it offers fixed answers: {said}", f"它限定了答案：{said}") if span else ""
@@ -148,61 +201,8 @@ def _labels(draft: _Draft, row: Row, task: Task, lang: str) -> str:
     before, after = draft.text[: span[0]], draft.text[span[1] :]
     if not _open_list.search(before) and not any(word.lower() in said.lower() for word in label_words(task, lang)):
         return say(f"its question is about other answers: {said}", f"它问的是另一类答案：{said}")
-    draft.text = before + draft.hold(_listed(task, lang, "还是" if "还是" in said else "或")) + after
+    draft.text = before + draft.hold(listed(task, lang, "还是" if "还是" in said else "或")) + after
     return ""
-
-
-def _listed(task: Task, lang: str, joint: str = "或") -> str:
-    words = [literal(word) for word in label_words(task, lang)]
-    if len(words) < 2:
-        return "".join(words)
-    if lang == "zh":
-        return "、".join(words[:-1]) + joint + words[-1]
-    return ", ".join(words[:-1]) + " or " + words[-1]
-
-
-def _choice_span(text: str, answer: str, lang: str) -> tuple[int, int] | None:
-    """Where the text lists choices among which the worked answer is: `正面还是负面`, `sports, business or technology`."""
-    clause, joint = _CLAUSE["zh" if lang == "zh" else "en"], _JOINT["zh" if lang == "zh" else "en"]
-    if not answer or len(answer) > 30:
-        return None
-    for found in clause.finditer(text):
-        cuts = [(gap.start(), gap.end()) for gap in joint.finditer(text, found.start(), found.end())]
-        starts, ends = [found.start(), *(end for _, end in cuts)], [*(start for start, _ in cuts), found.end()]
-        if len(starts) < 2:
-            continue
-        starts[0] += _lead(text[starts[0] : ends[0]], lang)
-        ends[-1] -= _tail(text[starts[-1] : ends[-1]], lang)
-        items = [text[start:end].strip(" “”\"'") for start, end in zip(starts, ends, strict=True)]
-        if answer.lower() in (re.sub("^an? ", "", item.lower()) for item in items) and all(
-            len(item) <= 30 for item in items
-        ):
-            return starts[0], ends[-1]
-    return None
-
-
-_CLAUSE = {"zh": re.compile(r"[^，。；：？?!,.;:！（）()]+"), "en": re.compile(r"[^.?!:;()]+")}
-_JOINT = {"zh": re.compile(r"、|或者|或|还是"), "en": re.compile(r", or |, | or ")}
-
-
-def _lead(first: str, lang: str) -> int:
-    """How much of the first item is not yet the item: `情感是` in `情感是正面`, `Reply` in `Reply entailment`."""
-    quote = max(first.rfind(mark) for mark in "“\"'")
-    if quote >= 0 and not first.endswith(("”", '"', "'")):
-        return 0
-    if quote >= 0:
-        return first.find("“") if "“" in first else first.find(first[-1])
-    if lang == "zh":
-        verb = re.match(r".*(?:是|为|归入|归为|属于|回答|答|选择|选出|从|在)", first)
-        return verb.end() if verb and verb.end() < len(first) else 0
-    article = re.search(r"\ban? \S+$", first)
-    return article.start() if article else first.rfind(" ") + 1
-
-
-def _tail(last: str, lang: str) -> int:
-    """How much of the last item is no longer the item: `之一`, ` given the first`."""
-    found = re.search(r"(?:之一|中的|里的|作答|等).*$" if lang == "zh" else r"(?: given| from| for)\b.*$| $", last)
-    return len(last) - found.start() if found and found.start() else 0
 
 
 # Languages.

@@ -9,11 +9,13 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from zhiling import text
-from zhiling.construct.bank_view import Hit, View
-from zhiling.construct.retrieve import RELEVANCE, question
+from zhiling.construct.bank import Hit, Store
+from zhiling.construct.bind import default_slots, said_in, shaped
+from zhiling.construct.retrieve_question import RELEVANCE, question
+from zhiling.construct.sandbox import literal
 from zhiling.embed import Embedder
 from zhiling.errors import RecipeError, say
-from zhiling.types import Example, Reject, Task
+from zhiling.types import Example, Reject, Task, Template
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +27,7 @@ SAME = 0.8
 
 def nearest_rows(
     task: Task,
-    bank: View,
+    bank: Store,
     *,
     embedder: Embedder,
     count: int = 100,
@@ -50,6 +52,15 @@ def nearest_rows(
             else:
                 usable.append(hit)
         yield from _different(task, usable, count, embedder)
+
+
+def described(task: Task) -> Iterator[Template]:
+    """The task's own description as a wording, one per language: what its held-out rows are asked with where only rows are trained on."""
+    for lang in task.langs:
+        instruction = said_in(task.description, lang) or task.description or task.name
+        given, answer = default_slots(task, lang)
+        said = shaped(literal(instruction), task, lang)
+        yield Template(task.name, lang, said, given, answer, maker="described")
 
 
 def _unfit(hit: Hit, floor: float, kept_back: list[set[tuple[str, ...]]]) -> str:
