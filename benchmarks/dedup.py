@@ -1,14 +1,20 @@
 """Near-duplicates: how many are found, how surely, and how fast, beside rensa and datasketch.
 
-    python benchmarks/dedup.py [--quick] [--data DIR] [--json FILE] [--no-rivals]
+    python benchmarks/dedup.py [--quick] [--data DIR] [--json FILE] [--no-rivals] [--train]
 
 Alpaca's 52k rows (prompt and output) and a tenth of them again with small seeded edits, compared by word 5-grams at Jaccard 0.7; the same in
 Chinese by character 5-grams. The truth is counted by a plain inverted index over Python sets. All texts are normalised
 and their tokens joined by spaces before the clock starts, so that everybody splits them alike; the clock counts the CPU seconds, over
 all threads, from these texts to verified pairs. Rivals run in an environment of their own, made on demand.
 
+Meaning: pairs of questions with labels (dedup_meaning.py), and leaks made on purpose (dedup_leaks.py: problems reworded by rule, texts
+beside their translations, found by the selector `decontaminate` as it stands). With --train both pair models are fitted again and written into
+the package; otherwise nothing is written. A labelled set that the weights were trained on is measured by folds, never with these weights.
+
 Figures: rows_per_cpu_s, recall, recall_j7_8 (pairs with a Jaccard of 0.7 to 0.8), precision; the same with _zh; near_rows_per_cpu_s (the
-selector `near` with its defaults, from rows to verdicts); and those of the rivals, prefixed with their names.
+selector `near` with its defaults, from rows to verdicts); those of the rivals, prefixed with their names; lcqmc_f1, qqp_f1, pawsx_merged (the
+share of PAWS-X pairs with another meaning that would be merged) at a probability of 0.5, _default at the selector's own threshold;
+reworded_recall and translated_recall (XQuAD passages with a question and NTREX in fours of sentences, weighted by rows) with their _false_alarms.
 """
 
 from __future__ import annotations
@@ -41,10 +47,16 @@ def main() -> None:
     parser.add_argument("--no-rivals", action="store_true")
     parser.add_argument("--rival", choices=RIVALS, help=argparse.SUPPRESS)  # how this script calls itself
     parser.add_argument("--texts", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--train", action="store_true", help="fit the pair models again, then measure")
     args = parser.parse_args()
     if args.rival:
         print(json.dumps(timed(globals()[args.rival], json.loads(args.texts.read_text(encoding="utf-8")))))
         return
+    import dedup_leaks
+    import dedup_meaning
+
+    if args.train:
+        print(dedup_meaning.train(args.data), dedup_leaks.train(args.data), sep="\n")
     rows: list[dict[str, Any]] = []
     for lang, files in CORPORA.items():
         texts = corpus(args.data, files, 6000 if args.quick else None)
@@ -53,7 +65,14 @@ def main() -> None:
         if lang == "en" and not args.no_rivals:
             rows += [measured(name, said, truth, len(texts)) for name, said in rivals(texts)]
     rows.append(selector(args.data, 6000 if args.quick else None))
-    report(rows, args.json)
+    meaning, leaks = dedup_meaning.measured(args.data), dedup_leaks.measured(args.data)
+    for row in (meaning, *leaks):
+        print(", ".join(f"{key} {value}" for key, value in row.items()))
+    report(rows, args.json, [meaning, *leaks], {**figures_of(meaning), **dedup_leaks.figures(leaks)})
+
+
+def figures_of(row: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in row.items() if isinstance(value, float)}
 
 
 CORPORA = {
@@ -224,13 +243,14 @@ def datasketch(texts: Sequence[str]) -> Pairs:
     return verified(sets, found)
 
 
-def report(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
+def report(
+    rows: Sequence[dict[str, Any]], file: Path | None, more: Sequence[dict[str, Any]], figures: dict[str, float]
+) -> None:
     columns = ("rows", "pairs", "rows_per_cpu_s", "recall", "recall_j7_8", "precision", "dropped", "skipped")
     print(f"{'':<16}" + "".join(f"{column:>16}" for column in columns))
     for row in rows:
         print(f"{row['name']:<16}" + "".join(f"{row.get(column, ''):>16}" for column in columns))
     if file:
-        figures: dict[str, float] = {}
         for row in rows:
             prefix, suffix = {"zhiling_en": ("", ""), "zhiling_zh": ("", "_zh")}.get(
                 row["name"], (f"{row['name']}_", "")
@@ -238,7 +258,7 @@ def report(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
             measures = ("rows_per_cpu_s", "recall", "recall_j7_8", "precision")
             figures |= {f"{prefix}{key}{suffix}": row[key] for key in measures if key in row}
         machine = platform.processor() or platform.machine()
-        content = {"name": "dedup", "machine": machine, "figures": figures, "rows": list(rows)}
+        content = {"name": "dedup", "machine": machine, "figures": figures, "rows": [*rows, *more]}
         file.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 

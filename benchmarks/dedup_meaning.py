@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 Pair = tuple[str, str, int]
-THRESHOLD, FOLDS, PENALTY = 0.5, 5, 300.0
+THRESHOLD, DEFAULT, FOLDS, PENALTY = 0.5, 0.7, 5, 300.0  # DEFAULT: the selector's own threshold
 MOST, WHOLE = (
     700,
     "lcqmc",
@@ -88,20 +88,20 @@ def table(found: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rows, np.array([pair[2] for pair in found]), np.array([difference(a, b) != "" for a, b in looked])
 
 
-def fit(rows: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
+def fit(rows: np.ndarray, labels: np.ndarray, weight: np.ndarray, penalty: float = PENALTY) -> tuple[float, np.ndarray]:
     """Bias and weights of a logistic regression with an L2 penalty on standardised inputs, by Newton's method."""
     from threadpoolctl import threadpool_limits
 
     mean, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-9
     inputs = np.column_stack([np.ones(len(rows)), (rows - mean) / spread])
-    penalty = np.full(inputs.shape[1], PENALTY)
-    penalty[0] = 0.0
+    pull = np.full(inputs.shape[1], penalty)
+    pull[0] = 0.0
     beta = np.zeros(inputs.shape[1])
     with threadpool_limits(1, user_api="blas"):
         for _ in range(8):
             said = 1 / (1 + np.exp(-inputs @ beta))
-            slope = inputs.T @ (weight * (said - labels)) + penalty * beta
-            curve = (inputs * (weight * said * (1 - said))[:, None]).T @ inputs + np.diag(penalty)
+            slope = inputs.T @ (weight * (said - labels)) + pull * beta
+            curve = (inputs * (weight * said * (1 - said))[:, None]).T @ inputs + np.diag(pull)
             beta -= np.linalg.solve(curve, slope)
     scaled = beta[1:] / spread
     return float(beta[0] - mean @ scaled), scaled
@@ -173,9 +173,12 @@ def measured(data: Path) -> dict[str, Any]:
         "name": "semantic",
         "pairs": len(found["lcqmc"]),
         "lcqmc_f1": f1(said["lcqmc"] >= THRESHOLD, labels["lcqmc"]),
+        "lcqmc_f1_default": f1(said["lcqmc"] >= DEFAULT, labels["lcqmc"]),
+        "lcqmc_precision_default": round(float(labels["lcqmc"][said["lcqmc"] >= DEFAULT].mean()), 4),
         "lcqmc_bigrams_f1": bigrams_f1(found["lcqmc"]),
         "qqp_f1": f1(said["qqp"] >= THRESHOLD, labels["qqp"]),
         "pawsx_merged": round(float((said["pawsx_zh"] >= THRESHOLD)[labels["pawsx_zh"] == 0].mean()), 4),
+        "pawsx_merged_default": round(float((said["pawsx_zh"] >= DEFAULT)[labels["pawsx_zh"] == 0].mean()), 4),
         "by_folds": ", ".join(seen),
     }
 

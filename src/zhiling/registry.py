@@ -60,6 +60,8 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "heldout": "zhiling.select.heldout",
         "exact": "zhiling.select.duplicates",
         "near": "zhiling.select.duplicates",
+        "semantic": "zhiling.select.semantic",
+        "decontaminate": "zhiling.select.decontaminate",
         "threshold": "zhiling.select.threshold",
         "quota": "zhiling.select.pick",
         "top": "zhiling.select.pick",
