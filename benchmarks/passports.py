@@ -14,6 +14,10 @@ on those the figures are in-sample; what cross-validation (grouped by prompt) ga
 
 from __future__ import annotations
 
+import sys
+
+sys.path.append(sys.path.pop(0))  # this folder holds a select.py, which must not stand before Python's own `select`
+
 import argparse
 import json
 import platform

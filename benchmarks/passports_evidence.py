@@ -228,6 +228,45 @@ def dpo(data: Path, lang: str) -> Evidence:
     return Evidence("model", "LLaMA-Factory DPO zh demo", pairs=pairs)
 
 
+UNCLEAR = {
+    "en": [
+        "Summarize the following article.",
+        "Describe the picture above.",
+        "Write something.",
+        "Translate the sentence below into French.",
+    ],
+    "zh": ["总结下面的文章。", "描述上面的图片。", "写点东西。", "把下面的句子翻译成法语。"],
+}
+
+
+def _unclear(row: Example, at: int, lang: str) -> Example:
+    return replace(row, instruction=UNCLEAR[lang][at % len(UNCLEAR[lang])], input="")
+
+
+def swapped(least: int) -> Callable[[Path, str], Evidence]:
+    """Evidence by answers that belong to another row, among rows whose input has at least so many characters."""
+
+    def evidence(data: Path, lang: str) -> Evidence:
+        rows = [row for row in clean(data, lang, 10**6) if len(row.input) >= least][:MOST]
+        half = len(rows) // 2
+        bad = [replace(a, output=b.output) for a, b in zip(rows[:half], rows[half:], strict=False)]
+        return Evidence("planted", f"answers of other rows; {CLEAN[lang]}", good=rows[half:], bad=bad)
+
+    return evidence
+
+
+def followbench(data: Path, lang: str) -> Evidence:
+    """FollowBench: an instruction with five conditions before the same with one."""
+    levels: dict[tuple[str, int], dict[int, Example]] = {}
+    for one in held.read(data / "07_constraints/followbench.jsonl.gz"):
+        if one["lang"] == lang:
+            key = one["constraint_file"], one["example_id"]
+            levels.setdefault(key, {})[one["level"]] = held.row(one["instruction"], "", "")
+    return Evidence("human", "FollowBench, level 5 before level 1", pairs=[
+        (found[5], found[1]) for found in levels.values() if {1, 5} <= set(found)
+    ])  # fmt: skip
+
+
 COUNTED = {"en": ("It's a fine day, isn't it?", 6), "zh": ("今天天气很好。", 6)}
 
 
@@ -248,6 +287,10 @@ EVIDENCE: dict[str, dict[str, Callable[[Path, str], Evidence]]] = {
     "refusal": {"en": xstest, "zh": planted(_refused, "refusals for answers")},
     "grammar": {"en": jfleg, "zh": planted(_slip, "five kinds of slips")},
     "relevance": {"en": definitions, "zh": simclue},
+    "asks": dict.fromkeys(("en", "zh"), planted(_unclear, "asks for what is not there, or for anything")),
+    "answers": dict.fromkeys(("en", "zh"), swapped(0)),
+    "faithful": {"en": swapped(200)},
+    "constraints": dict.fromkeys(("en", "zh"), followbench),
     "quality": {"en": judged, "zh": dpo},
     "wording": {"en": revised, "zh": planted(_badly_put, "marks, inputs, lines, stiff words")},
 }
