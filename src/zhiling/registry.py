@@ -55,6 +55,11 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "answers": "zhiling.score.answers",
         "quality": "zhiling.score.quality",
         "wording": "zhiling.score.wording",
+        "safety": "zhiling.score.safety",
+        "difficulty": "zhiling.score.difficulty",
+        "constraints": "zhiling.score.constraints",
+        "faithful": "zhiling.score.faithful",
+        "judge": "zhiling.score.judge",
     },
     "selector": {
         "heldout": "zhiling.select.heldout",
