@@ -51,6 +51,19 @@ def test_never_the_row_itself_nor_its_twin(how):
     assert len(found) == 6 and {d.id for d in found}.isdisjoint({HOTELS[0].id, twin.id})
 
 
+@pytest.mark.parametrize("twin", ["这家 酒店很干净！", "这家酒店很干净"])
+def test_a_question_that_differs_only_in_how_it_is_typed_is_the_same_question(twin):
+    near = [mood(twin, "positive", id=str(i)) for i in range(4)]
+    assert chosen(mood("这家酒店，很干净"), near, count=9) == []
+    books = [
+        ask(said, "Mary Stone")
+        for said in ("who wrote  the BALLAD", "Who wrote the ballad ?", "Ｗho wrote the ballad?")
+    ]
+    row = ask("Who wrote the ballad?", "Mary Stone")
+    assert chosen(row, books, count=9, task=ASK, asked=("question",), answer=("answer",)) == []
+    assert len(chosen(ask("?", "x"), [ask("!", "y")], task=ASK, asked=("question",), answer=("answer",))) == 1
+
+
 def ask(question, answer, **more):
     return Record("ask", {"question": question, "answer": answer, **more}, lang="en")
 

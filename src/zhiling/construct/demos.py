@@ -80,7 +80,7 @@ class Demos:
         needed = [demo.fields.get(name, "") for name in asked | answer]
         if demo.id == record.id or not all(value.strip() and len(value) <= LONGEST for value in needed):
             return False
-        if asked and all(demo.fields.get(name) == record.fields.get(name) for name in asked):
+        if asked and all(_same(demo.fields.get(name, ""), record.fields.get(name, "")) for name in asked):
             return False
         said = text.normalise(_joined(record, answer))
         if not said or (self.task.labels and answer == {self.task.target}) or self._common(said, answer):
@@ -126,6 +126,11 @@ class Demos:
             self._grams = [text.shingles(self._asked(record), 2) for record in self.records]
         here = text.shingles(asked, 2)
         return [round(text.jaccard(here, grams), 4) for grams in self._grams]
+
+
+def _same(a: str, b: str) -> bool:
+    """Whether two texts ask the same: letter case, width, spaces and punctuation make no other question."""
+    return a == b or (text.tokens(a) or text.normalise(a)) == (text.tokens(b) or text.normalise(b))
 
 
 def _joined(record: Record, names: Iterable[str]) -> str:
