@@ -113,6 +113,23 @@ def test_defects_of_the_whole_definition(tmp_path, code, change):
     assert code in {finding.code for finding in check(written(tmp_path, change))}
 
 
+def test_fields_said_in_earlier_turns_are_used_and_an_answer_there_leaks(tmp_path):
+    def talk(*turns):
+        def change(made):
+            made["fields"].insert(0, "earlier")
+            for lang, said in (("zh", "之前说过什么"), ("en", "What was said before")):
+                made["examples"][lang][0]["earlier"] = said
+            for phrasing in made["phrasings"]:
+                phrasing["turns"] = [dict(turn) for turn in turns]
+
+        return {finding.code for finding in check(written(tmp_path, change))}
+
+    assert talk({"user": "{{ earlier }}"}, {"assistant": "..."}) == set()
+    assert talk({"field": "earlier"}) == set()
+    assert talk({"user": "..."}) == {"unused"}
+    assert talk({"field": "earlier"}, {"field": "label"}) == {"leak"}
+
+
 @pytest.mark.parametrize(
     ("lang", "instruction"),
     [

@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import TypeAlias
 
 from zhiling import text
-from zhiling.construct.library import Definition
+from zhiling.construct.library import Definition, Phrasing
 from zhiling.construct.library_wording import flaws
 from zhiling.construct.library_wording import plain as without_slots
 from zhiling.construct.sandbox import compiled
@@ -48,6 +48,7 @@ def _unused(definition: Definition) -> Iterator[Said]:
         slots = definition.slots(phrasing)
         used |= compiled(phrasing.instruction + phrasing.system).names
         used |= compiled(slots.input).names | compiled(slots.output).names if slots else set()
+        used |= _in_turns(phrasing)
     for name in sorted(set(definition.fields) - used):
         yield (
             "unused",
@@ -57,11 +58,17 @@ def _unused(definition: Definition) -> Iterator[Said]:
         )
 
 
+def _in_turns(phrasing: Phrasing) -> set[str]:
+    """The fields that a phrasing's earlier turns say."""
+    turns = [said for turn in phrasing.turns for said in turn.items()]
+    return {name for role, said in turns for name in ([said] if role == "field" else compiled(said).names)}
+
+
 def _leaks(definition: Definition) -> Iterator[Said]:
     for i, phrasing in enumerate(definition.phrasings):
         slots = definition.slots(phrasing)
         asked = compiled(phrasing.instruction).names | (compiled(slots.input).names if slots else set())
-        asked |= {name for turn in phrasing.turns for said in turn.values() for name in compiled(said).names}
+        asked |= _in_turns(phrasing)
         target = phrasing.target or definition.target
         if target in asked:
             yield (
