@@ -249,3 +249,38 @@ def test_retry_after_as_a_date() -> None:
 
     after = faults.retry_after({"Retry-After": email.utils.formatdate(time.time() + 30, usegmt=True)})
     assert after is not None and 25 <= after <= 31
+
+
+def test_a_server_that_asks_to_wait_for_a_day_is_looked_at_again_before() -> None:
+    origin = faults.Origin("openai:m", "m", "K", 1.0)
+    for asked, waited in (("86400", faults.LONGEST_WAIT), ("inf", faults.LONGEST_WAIT), ("5", 5.0)):
+        error = faults.of_status(503, {"Retry-After": asked}, b"", origin)
+        assert (error.kind, error.retryable, error.retry_after) == ("server", True, waited)
+
+
+@pytest.mark.parametrize(("status", "again"), [(407, False), (502, True)])
+def test_a_proxy_that_refuses_is_named_and_its_password_is_not(
+    status: int, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+            port = proxy.sockets[0].getsockname()[1]
+            monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret-word@127.0.0.1:{port}")
+            monkeypatch.setenv("OPENAI_API_KEY", KEY)
+            provider = make(base_url="https://endpoint.example/v1")
+            for lang, said in (("en", "proxy on the way refused"), ("zh", "代理拒绝了连接")):
+                monkeypatch.setenv("ZHILING_LANG", lang)
+                with pytest.raises(ProviderError, match=f"{said}.*{status}") as caught:
+                    await provider.reply(HELLO)
+                shown = "".join(traceback.format_exception(caught.value))
+                assert "secret-word" not in shown and KEY not in shown
+                assert (caught.value.kind, caught.value.retryable) == ("network", again)
+            await provider.close()
+
+    asyncio.run(main())

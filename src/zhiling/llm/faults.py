@@ -91,7 +91,9 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes, origin: Orig
         )
     if status >= 500 or status in (408, 409, 425):
         en, zh = f"the endpoint failed with status {status}{note}", f"接口出错，状态码 {status}{note}"
-        return origin.error(en, zh, "server", retry=status != 501, after=retry_after(headers))
+        after = retry_after(headers)  # a server that says "tomorrow" is looked at again before then
+        after = None if after is None else min(after, LONGEST_WAIT)
+        return origin.error(en, zh, "server", retry=status != 501, after=after)
     if any(word in lower for word in _filter):
         return origin.error(
             f"the endpoint's content filter refused the request{note}", f"内容过滤拒绝了该请求{note}", "refused"
@@ -158,6 +160,10 @@ def of_exception(error: BaseException, origin: Origin) -> ProviderError:
     if isinstance(error, aiohttp.ClientConnectorError):
         reason = error.os_error.strerror or type(error.os_error).__name__
         return origin.error(f"cannot connect: {reason}", f"无法连接：{reason}", "network", retry=True, mend=mend)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        en, zh = f"the proxy on the way refused, status {error.status}", f"中间的代理拒绝了连接，状态码 {error.status}"
+        proxy = say("check HTTPS_PROXY, and the proxy's user and password", "请检查 HTTPS_PROXY 以及代理的用户名和密码")
+        return origin.error(en, zh, "network", retry=error.status >= 500, mend=proxy)
     if isinstance(error, aiohttp.ClientResponseError):
         return origin.error(
             "what answers there does not speak HTTP", "对方不是 HTTP 接口", "protocol", retry=True, mend=mend
