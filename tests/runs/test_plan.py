@@ -153,12 +153,14 @@ def test_dry_answers_have_the_asked_form_and_language() -> None:
         question = (("user", "请判断这条指令是否清楚，并说明理由。"),)
         assert json.loads((await stand_in.ask(Request(messages=question, schema=schema))).text) == {"score": 1}
         assert (await stand_in.ask(Request(messages=question, choices=("是", "否")))).text == "是"
+        loose = {"type": "object", "required": ["name"]}  # a schema may ask for what it does not describe
+        assert list(json.loads((await stand_in.ask(Request(messages=question, schema=loose))).text)) == ["name"]
         texts = {(await stand_in.ask(Request(messages=question, draw=draw))).text for draw in range(3)}
         assert len(texts) == 3 and all("\u4e00" <= text[0] <= "\u9fff" for text in texts)
         await stand_in.ask(Request(messages=question, draw=0))
 
     asyncio.run(ask())
-    assert len(asked) == 5  # what is asked twice is one question
+    assert len(asked) == 6  # what is asked twice is one question
     assert real.spent.calls == 0
 
 

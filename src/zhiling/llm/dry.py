@@ -91,8 +91,8 @@ def _instance(schema: Mapping[str, Any], words: str) -> Any:
     if isinstance(kind, list):
         kind = kind[0]
     if kind == "object":
-        wanted = schema.get("required", schema.get("properties", {}))
-        return {name: _instance(schema["properties"][name], words) for name in wanted}
+        known = schema.get("properties", {})
+        return {name: _instance(known.get(name, {}), words) for name in schema.get("required", known)}
     if kind == "array":
         return [_instance(schema.get("items", {}), words) for _ in range(max(1, schema.get("minItems", 1)))]
     if kind in ("integer", "number"):
