@@ -8,6 +8,7 @@ that was under way when its process died may have been billed: it is counted as 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,14 +105,13 @@ def spent(path: Path) -> dict[str, Spent]:
     return total
 
 
-def charged(path: Path, model: str | None = None) -> Hold | None:
-    """What a budget has to count for the executions so far, of one model or of all; None when its dollars are not known."""
+def charged(path: Path, model: str | None = None) -> Hold:
+    """What a budget has to count for the executions so far, of one model or of all; its usd is nan when they are not known."""
     total = NOTHING
     for entry in entries(path):
         if model is None or entry.model == model[:80]:
-            if entry.usd is None:
-                return None
-            total = Hold(total.calls + entry.calls, total.tokens + entry.tokens, total.usd + entry.usd)
+            usd = math.nan if entry.usd is None else entry.usd
+            total = Hold(total.calls + entry.calls, total.tokens + entry.tokens, total.usd + usd)
     return total
 
 

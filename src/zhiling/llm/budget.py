@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -67,7 +68,7 @@ NOTHING = Hold(0, 0, 0.0)
 class Pot:
     """Limits on calls, tokens and dollars, what is used of them (from `used` on: earlier executions count) and what is held."""
 
-    def __init__(self, limits: Mapping[str, Any] | None, where: str = "", used: Hold | None = NOTHING) -> None:
+    def __init__(self, limits: Mapping[str, Any] | None, where: str = "", used: Hold = NOTHING) -> None:
         known = ("usd", "calls", "tokens")
         self.where = where
         self.limits = {
@@ -81,16 +82,16 @@ class Pot:
                 ),
                 where=where,
             )
-        if used is None and self.limits:
+        if "usd" in self.limits and math.isnan(used.usd):
             raise RecipeError(
                 say(
-                    "what this run has spent so far is not known in usd, so no budget can be held",
-                    "此运行已花费的金额未知，无法执行预算",
+                    "what this run has spent so far is not known in usd, so no budget in usd can be held",
+                    "此运行已花费的金额未知，无法执行以 usd 计的预算",
                 ),
                 where=where,
                 mend=say("start afresh in another folder, with the price given", "请给出单价，并换一个文件夹重新开始"),
             )
-        self.used, self.held, self.under_way = used or NOTHING, NOTHING, 0
+        self.used, self.held, self.under_way = used, NOTHING, 0
         self._settled: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -153,7 +154,7 @@ class Budget:
         limits: Mapping[str, Any] | None,
         price: Price | None,
         where: str = "",
-        used: Hold | None = NOTHING,
+        used: Hold = NOTHING,
         shared: Pot | None = None,
     ) -> None:
         own = Pot(limits, where, used)

@@ -58,8 +58,9 @@ class Trace:
             f'"zhiling.attempt": {attempt}, "zhiling.input_bytes": {size(request)}, "duration_s": {seconds:.4f}'
         )
         if reply is not None:
+            finish = FINISH.get(reply.finish, reply.finish)
             line += (
-                f', "gen_ai.response.finish_reasons": ["{FINISH.get(reply.finish, reply.finish)}"], "gen_ai.usage.input_tokens": {_number(reply.usage.prompt)}, '
+                f', "gen_ai.response.finish_reasons": ["{finish}"], "gen_ai.usage.input_tokens": {_number(reply.usage.prompt)}, '
                 f'"gen_ai.usage.output_tokens": {_number(reply.usage.completion)}, "zhiling.usd": {_number(reply.usd)}'
             )
         rest = self._rest(request, reply, error)

@@ -57,7 +57,7 @@ class Model:
         notice: Callable[[str], None] | None = None,
         where: str = "",
         bill: Bill | None = None,
-        used: Hold | None = NOTHING,
+        used: Hold = NOTHING,
         shared: Pot | None = None,
         batch: Batch | None = None,
     ) -> None:
@@ -308,9 +308,9 @@ class Model:
         start = time.perf_counter()
         try:
             probe = await self._breaker.ready()
-            hold = await self._budget.reserve(request)
             if self.trace is not None:
                 self.trace.check()
+            hold = await self._budget.reserve(request)
             self._asking += 1
             self._write_bill()
             start = time.perf_counter()
