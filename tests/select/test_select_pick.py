@@ -202,3 +202,33 @@ def test_every_selector_is_registered_with_settings_a_recipe_can_give():
     settled = registry.settle(registry.get("selector", "quota"), {"rows": {"qa": 3}, "per": "lang"})
     assert settled["rows"] == {"qa": 3}
     assert registry.settle(registry.get("selector", "top"), {"rows": 5, "by": ["echo"]})["by"] == ["echo"]
+
+
+@pytest.mark.parametrize("diversity", [0.0, 0.3])
+def test_top_within_a_budget_of_tokens(diversity):
+    """The best rows come first; one that no longer fits is passed over for a shorter one."""
+    rows = [Example("任务", f"字{at}", "", "字" * size) for at, size in enumerate((10, 50, 8, 5))]
+    said = scores("echo", dict(zip((row.id for row in rows), (0.0, 0.1, 0.2, 0.3), strict=True)))
+    vectors = Fixed({row.prompt: vector for row, vector in zip(rows, np.eye(4), strict=True)})
+    verdicts = list(top(rows, scores=said, seed=1, embedder=vectors, by="echo", tokens=32, diversity=diversity))
+    assert [verdict.kept for verdict in verdicts] == [True, False, True, True]
+    assert "does not fit" in verdicts[1].why and verdicts[1].rival
+    both = list(top(rows, scores=said, seed=1, embedder=vectors, by="echo", tokens=32, rows=1, diversity=diversity))
+    assert [verdict.kept for verdict in both] == [True, False, False, False]
+
+
+def test_top_needs_a_budget():
+    row = Example("t", "x")
+    with pytest.raises(RecipeError, match="top needs rows or tokens"):
+        list(top([row], scores=scores("echo", {row.id: 0.1}), seed=0, embedder=None, by="echo"))
+    with pytest.raises(RecipeError, match="tokens must be at least 1"):
+        list(top([row], scores=scores("echo", {row.id: 0.1}), seed=0, embedder=None, by="echo", tokens=0))
+
+
+def test_quota_per_constructor_counts_its_templates_together():
+    rows = [
+        Example("t", f"{maker} {at}", maker=f"{maker}:{at}") for maker in ("template", "retrieve") for at in range(4)
+    ]
+    verdicts = list(quota(rows, scores={}, tasks={"t": Task("t")}, seed=1, rows={"template": 1}, per="constructor"))
+    assert [verdict.kept for verdict in verdicts].count(True) == 5
+    assert sum(verdict.kept for verdict in verdicts[:4]) == 1 and all(verdict.kept for verdict in verdicts[4:])
