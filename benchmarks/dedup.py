@@ -14,7 +14,7 @@ the package; otherwise nothing is written. A labelled set that the weights were 
 Figures: rows_per_cpu_s, recall, recall_j7_8 (pairs with a Jaccard of 0.7 to 0.8), precision; the same with _zh; near_rows_per_cpu_s (the
 selector `near` with its defaults, from rows to verdicts); those of the rivals, prefixed with their names; lcqmc_f1, qqp_f1, pawsx_merged (the
 share of PAWS-X pairs with another meaning that would be merged) at a probability of 0.5, _default at the selector's own threshold;
-reworded_recall and translated_recall (XQuAD passages with a question and NTREX in fours of sentences, weighted by rows) with their _false_alarms.
+reworded_recall and translated_recall (XQuAD passages with a question, NTREX in fours of sentences, by rows) with their _false_alarms.
 """
 
 from __future__ import annotations

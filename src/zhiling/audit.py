@@ -18,6 +18,7 @@ from zhiling.types import Example, Score
 
 SHOWN = 3  # rows shown of each kind of finding
 CHAIN = ("exact", "near")
+CODES = {"heldout": "leak", "decontaminate": "leak_reworded", "exact": "duplicate_exact", "near": "duplicate_near"}
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ CHECKS: Mapping[str, Callable[[Score], Iterator[tuple[str, str]]]] = {
 
 def audit(asked: Asked, folder: Path, *, watch: Watch | None = None, **how: Any) -> Audit:
     """Look a data set through. Raises as `dataset.score` does. Nothing is written but the run's folder."""
-    chain = [*(["heldout"] if asked.against else []), *CHAIN]
+    chain = [*(["heldout", "decontaminate"] if asked.against else []), *CHAIN]
     whole = Asked(**{name: getattr(asked, name) for name in Asked.__dataclass_fields__} | {"select": chain})
     with open_run(whole, folder, "select", watch, how) as run:
         rows, merged = read_all(run, whole)
@@ -93,7 +94,7 @@ def audit(asked: Asked, folder: Path, *, watch: Watch | None = None, **how: Any)
             if seen[place]:
                 found.append(("duplicate_exact", say("equal to a row before it", "与前面的一行相同")))
             elif state == "dropped":
-                code = {"heldout": "leak", "exact": "duplicate_exact", "near": "duplicate_near"}[stage]
+                code = CODES[stage]
                 found.append((code, why))
             seen[place] = 1
         for code, what in found:

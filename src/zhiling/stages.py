@@ -220,7 +220,15 @@ def select(
         step.kind != "heldout" for step in chain
     ):  # the leak guard runs whether or not a recipe thinks of it
         chain.insert(0, Step("heldout", registry.settle(registry.get("selector", "heldout"), {}), "select"))
-    versions = [(step.kind, step.settings, registry.get("selector", step.kind).version) for step in chain]
+    versions = [
+        (
+            step.kind,
+            step.settings,
+            registry.get("selector", step.kind).version,
+            named_files(step.settings, run.recipe.here),
+        )
+        for step in chain
+    ]
     inputs = [output.path for output in (*examples, *merged, *scores, *heldout)]
     made = [done.key for done in run.done if done.stage.split("/")[0] in ("read", "propose", "construct")]
     key = run.key("select", versions, inputs, made, run.tasks, run.recipe.seed)
@@ -257,7 +265,14 @@ def _verdicts(
 ) -> list[Output]:
     """Each selector on what is still kept, its verdicts noted in `fates` and written to a file of their own."""
     marks, held = Marks(run.folder, scores, fates.pool.all), list(read(run.folder, heldout))
-    hand = {"scores": marks, "heldout": held, "tasks": run.tasks, "seed": run.recipe.seed, "embedder": Use(), "here": run.recipe.here}
+    hand = {
+        "scores": marks,
+        "heldout": held,
+        "tasks": run.tasks,
+        "seed": run.recipe.seed,
+        "embedder": Use(),
+        "here": run.recipe.here,
+    }
     still, outputs = fates.pool, list[Output]()
     for index, step in enumerate(chain):
         run.watch({"stage": f"select/{step.kind}", "rows": len(still)})

@@ -71,11 +71,11 @@ def semantic(
             f"says the same as a row that is kept, probability {chance:.2f}", f"与保留的一行含义相同，概率 {chance:.2f}"
         )
         said[leaders[at].id] = Verdict(leaders[at].id, "semantic", False, why, leaders[rival].id)
-    heads = {leader.id: leaders[beaten[at][0]].id for at, leader in enumerate(leaders) if at in beaten}
+    heads = {leaders[at].id: said[leaders[at].id] for at in beaten}
     for row in examples:
         verdict = said[row.id]
-        if verdict.rival in heads:  # its leader fell itself: the row that beat the leader is kept
-            verdict = Verdict(row.id, "semantic", False, verdict.why, heads[verdict.rival])
+        if verdict.rival in heads:  # its leader fell itself, to a row that is kept
+            verdict = Verdict(row.id, "semantic", False, heads[verdict.rival].why, heads[verdict.rival].rival)
         yield verdict
 
 
