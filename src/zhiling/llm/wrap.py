@@ -358,7 +358,9 @@ class Model:
         if error.kind in _endpoint:
             self._breaker.failed(error, probe)
             return
-        if error.kind == "refused":
+        if (
+            error.kind == "refused" and not self.spent.cached
+        ):  # a rerun asks the refused rows first: no sign of a wrong address
             self._breaker.refused(error)
         self._breaker.abandoned(probe)
 
