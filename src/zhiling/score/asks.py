@@ -84,8 +84,7 @@ _fetch = re.compile(
 )
 _unseen = re.compile(
     r"https?://|www\.|!\[|<\s*(?:img|image|figure|photo|picture)|^\W*(?:an? |the )?(?:attached|image|photo|picture|figure|painting"
-    r"|chart|diagram|插入|图|照片)"
-    r"|^[\[(（<【][^\])）>】]{1,60}[\])）>】]$",
+    r"|chart|diagram|插入|图|照片)(?:\W+\w+){0,3}\W*$|^[\[(（<【][^\])）>】]{1,30}[\])）>】]$",  # words enough to go by are a description
     re.IGNORECASE,
 )
 _elsewhere = re.compile(
@@ -136,6 +135,7 @@ _draw = re.compile(
 _now = re.compile(
     r"\bwhat(?:'s| is| will be| are)? (?:the )?(?:current |today's |tomorrow's |latest )?(?:weather|temperature)(?: like"
     r"| forecast)? (?:today|now|tomorrow|right now|outside|currently|in|at|for)\b(?! (?:fahrenheit|celsius|kelvin|degrees))"
+    r"(?!.{0,40}\b(?:january|february|march|april|may|june|july|august|september|october|november|december|spring|summer|autumn|winter)\b)"
     r"|\b(?:today's|tomorrow's|current|latest) (?:weather|temperature in|forecast|news|headlines|stock (?:price|market)|price of"
     r"|exchange rate|time in|date and time|score of)\b"
     r"|\bwhat (?:time|day|date) is it\b|\bwhat(?:'s| is) (?:the (?:current )?time(?: right)?(?: now| in [A-Z]\w+)?[?.!]*$|today's date"
