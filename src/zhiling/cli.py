@@ -95,11 +95,25 @@ def run(
 
 
 @app.command()
-def show(folder: RunFolder, as_json: Json = False) -> None:
+def show(
+    folder: RunFolder,
+    agreement: Annotated[
+        bool,
+        typer.Option(
+            "--agreement", help="Do the scorers agree on the best fifth, or less than by chance? 评分器一致性。"
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """How the rows of a run went, by way, state and stage. 查看一次运行的数据去向。"""
     from zhiling.ledger import reasons, waterfall
     from zhiling.show import run_bill, show_table
 
+    if agreement:
+        from zhiling.agreement import agreement as compare
+
+        show_table(compare(folder), as_json)
+        return
     show_table(waterfall(folder), as_json)
     if not as_json:
         print()
