@@ -59,9 +59,12 @@ def main() -> None:
             passports_train.train(kind, args.data)
         quality_model.load.cache_clear()
     rows, figures = judged_pairs(args.data, 60 if args.quick else None)
-    more, others = alpaca_figures(args.data, 1500 if args.quick else 6000)
-    rows += more
-    figures |= others | defects(args.data, rows)
+    if (args.data / held.LABELS).exists():
+        more, others = alpaca_figures(args.data, 1500 if args.quick else 6000)
+        rows, figures = rows + more, figures | others
+    else:
+        print(f"no alpagasus figures: there is no {held.LABELS}")
+    figures |= defects(args.data, rows)
     passports = {name: passport(name, args.data, args.quick) for name in EVIDENCE}
     show(rows, figures, passports)
     if args.write:
@@ -176,7 +179,7 @@ def alpaca_figures(data: Path, most: int) -> tuple[list[dict[str, Any]], dict[st
 
 def chinese(data: Path, raw: np.ndarray, most: int) -> list[dict[str, Any]]:
     """Quality of Chinese rows beside English ones: Alpaca and its translation, seed tasks of Self-Instruct and of BELLE."""
-    translated = held.alpaca(data / "02_alpaca/alpaca_zh_community_translated.jsonl.gz")[-most:]
+    translated = held.alpaca(held.whole(data, "02_alpaca/alpaca_zh_community_translated.jsonl.gz"))[-most:]
     told = [quartiles("alpaca en", raw), quartiles("alpaca zh", scores("quality", translated))]
     for name, file in (
         ("seed tasks en", "01_self_instruct/seed_tasks.jsonl"),
@@ -184,13 +187,12 @@ def chinese(data: Path, raw: np.ndarray, most: int) -> list[dict[str, Any]]:
     ):
         seeds = [
             held.row(one["instruction"], one["instances"][0]["input"], one["instances"][0]["output"])
-            for one in held.read(data / file)
+            for one in held.read(held.whole(data, file))
         ]
         told.append(quartiles(name, scores("quality", seeds)))
-    papers = held.read(data / "11_zh_tasks/csl_title_dev.jsonl.gz", 300)
-    if papers and "abst" in papers[0]:
-        made = [held.row("为下面的论文摘要拟一个标题。", one["abst"], one["title"]) for one in papers]
-        told.append(quartiles("titles for abstracts zh (CSL)", scores("quality", made)))
+    papers = held.read(held.whole(data, "11_zh_tasks/csl_title_dev.jsonl.gz"), 300)
+    made = [held.row("为下面的论文摘要拟一个标题。", one["input"], one["target"]) for one in papers]
+    told.append(quartiles("titles for abstracts zh (CSL)", scores("quality", made)))
     return told
 
 
@@ -230,22 +232,30 @@ INVARIANTS: dict[str, Callable[[dict[str, Any]], bool]] = {
 
 def defects(data: Path, rows: list[dict[str, Any]]) -> dict[str, float]:
     """`format` against the invariants (the lowest recall of a class counts), and on Dolly, which people wrote."""
-    raw = held.read(data / "02_alpaca/alpaca_52k_original.jsonl.gz")
+    raw = held.read(held.whole(data, "02_alpaca/alpaca_52k_original.jsonl.gz"))
     flagged = scores("format", [held.row(one["instruction"], one["input"], one["output"]) for one in raw]) == 0
     recalls = []
     for name, broken in INVARIANTS.items():
         hit = np.array([broken(one) for one in raw])
         recalls.append(float(flagged[hit].mean()))
         rows.append({"set": f"alpaca 52k, {name}", "rows": int(hit.sum()), "recall": round(recalls[-1], 4)})
-    people = scores("format", held.alpaca(data / "02_alpaca/alpagasus_dolly_3k.jsonl.gz")) == 0
+    people = scores("format", held.alpaca(held.whole(data, "02_alpaca/alpagasus_dolly_3k.jsonl.gz"))) == 0
     rows.append({"set": "dolly, flagged", "rows": len(people), "share": round(float(people.mean()), 4)})
     return {"defect_recall": round(min(recalls), 4), "false_alarm": round(float(people.mean()), 4)}
 
 
 def passport(name: str, data: Path, quick: bool) -> dict[str, Any]:
     """One metric: agreement per language, correlation with length, speed, cost."""
-    told: dict[str, Any] = {lang: agreement(name, make(data, lang), quick) for lang, make in EVIDENCE[name].items()}
-    rows = held.alpaca(data / "02_alpaca/alpaca_52k_original.jsonl.gz", 52_000)[:: 260 if quick else 52]
+    told: dict[str, Any] = {}
+    for lang, make in EVIDENCE[name].items():
+        try:
+            evidence = make(data, lang)
+        except FileNotFoundError as error:
+            print(f"{name} {lang}: not measured, there is no {error.filename}")
+            continue
+        if evidence.pairs or evidence.good:
+            told[lang] = agreement(name, evidence, quick)
+    rows = held.alpaca(held.whole(data, "02_alpaca/alpaca_52k_original.jsonl.gz"), 52_000)[:: 260 if quick else 52]
     tasks = {"pairs": Task("pairs", description="Follow an instruction of whatever kind, and answer it well.")}
     scores(name, rows[:20], tasks)
     KNOWN.clear()

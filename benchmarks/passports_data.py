@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from zhiling.data import shared_data
 from zhiling.types import Example
 
+LABELS = "02_alpaca/alpagasus_selected_labels.jsonl.gz"
 Pair = tuple[Example, Example]
 """(the better, the worse)."""
 
@@ -18,6 +20,11 @@ Pair = tuple[Example, Example]
 def read(path: Path, most: int | None = None) -> list[dict[str, Any]]:
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     return [json.loads(line) for line in content.split(b"\n")[:most] if line.strip()]
+
+
+def whole(data: Path, name: str) -> Path:
+    """A file that was not split into halves: from this data, or else from the shared data."""
+    return data / name if (data / name).exists() else shared_data() / name
 
 
 def row(instruction: str, given: str | None, output: str | None, lang: str = "") -> Example:
@@ -93,8 +100,8 @@ def pairs(data: Path, name: str, most: int | None = None) -> list[Pair]:
 
 def alpagasus(data: Path, most: int) -> tuple[list[Example], dict[str, list[bool]]]:
     """At most so many labelled Alpaca rows, and the two kinds of labels that language models gave them."""
-    rows = read(data / "02_alpaca/alpaca_52k_original.jsonl.gz")
-    labels = read(data / "02_alpaca/alpagasus_selected_labels.jsonl.gz")
+    rows = read(whole(data, "02_alpaca/alpaca_52k_original.jsonl.gz"))
+    labels = read(data / LABELS)
     chosen = random.Random(7).sample(labels, min(most, len(labels)))
     own = [rows[item["alpaca_row"]] for item in chosen]
     if any(a["instruction"] != b["instruction"] for a, b in zip(own, chosen, strict=True)):

@@ -33,7 +33,9 @@ class Evidence:
 
 def clean(data: Path, lang: str, most: int = MOST) -> list[Example]:
     """Rows that people wrote (en) or a strong model did (zh), with an answer of some length."""
-    rows = [one for one in held.alpaca(data / CLEAN[lang]) if one.instruction.strip() and len(one.output) > 40]
+    rows = [
+        one for one in held.alpaca(held.whole(data, CLEAN[lang])) if one.instruction.strip() and len(one.output) > 40
+    ]
     return random.Random(7).sample(rows, min(most, len(rows)))
 
 

@@ -53,7 +53,11 @@ def reference(kind: str, data: Path) -> dict[str, Any]:
     files = {"en": "alpaca_52k_original.jsonl.gz", "zh": "alpaca_zh_community_translated.jsonl.gz"}
     found = {}
     for lang, file in files.items():
-        rows = [one for one in held.alpaca(data / "02_alpaca" / file) if one.instruction.strip() and one.output.strip()]
+        rows = [
+            one
+            for one in held.alpaca(held.whole(data, f"02_alpaca/{file}"))
+            if one.instruction.strip() and one.output.strip()
+        ]
         spread = np.linspace(0, len(rows) - 1, min(REFERENCE, len(rows))).astype(int)
         told = [one for one in measure(kind, [rows[at] for at in spread]) if one]
         values = np.array([list(one.values()) for one in told])
