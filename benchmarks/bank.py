@@ -1,6 +1,6 @@
 """The instruction bank: how well it finds, how fast, and how long it takes to build.
 
-    python benchmarks/bank.py [--quick] [--data DIR] [--json FILE]
+    python benchmarks/bank.py [--quick] [--only NAME ...] [--data DIR] [--json FILE]
 
 * `ni_mrr`, `ni_ndcg10`: a Natural Instructions definition as the query, the other tasks of its category as what should be found
   (a search for related rows).
@@ -8,6 +8,8 @@
 * `crosslingual_hit10`: Chinese news sentences as queries against their English translations.
 * `adaptation_correct`: retrieved instructions made another task's own that name its language or labels and none of the source's.
 * `p95_ms_52k`, `build_s_52k`: searching and building (without embeddings) with Alpaca's 52k instructions.
+* `beside_*`: the same rows with vectors in our bank, and beside it in Qdrant's embedded store, LanceDB (vectors) and SQLite FTS5
+  (keywords): seconds to build, MB on disk, MB of memory to open and search, p95 in ms. Rivals live in environments under `.bench/`.
 * `p95_ms_1m`: searching a million made-up rows (not with --quick: building them takes minutes and 4 GB of disk).
 Each quality is also shown for keywords alone and for other weights of the vector part.
 """
@@ -20,8 +22,12 @@ import json
 import math
 import platform
 import random
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +43,11 @@ from zhiling.embed import Use
 from zhiling.types import Task
 
 WEIGHTS = (0.0, 0.4, 0.7)
+MEASURES = ("natural_instructions", "simclue", "crosslingual", "adaptation", "speed", "beside", "million")
+RIVALS = {"ours": "", "qdrant": "qdrant-client", "lancedb": "lancedb", "fts5": ""}
+"""Stores measured beside each other, and the package that each needs in an environment of its own; "" needs none."""
+LIMIT = 240
+"""Seconds after which a rival's step is given up."""
 
 
 def main() -> None:
@@ -44,20 +55,26 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="fewer rows")
+    parser.add_argument("--only", nargs="+", choices=MEASURES, default=MEASURES, help="these measures alone")
     args = parser.parse_args()
     use = Use()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for measure in (natural_instructions, simclue, crosslingual, adaptation):
-            rows += measure(args.data, folder / measure.__name__, use, args.quick)
-        rows += speed(args.data, folder / "speed", args.quick)
-        if not args.quick:
+            if measure.__name__ in args.only:
+                rows += measure(args.data, folder / measure.__name__, use, args.quick)
+        if "speed" in args.only:
+            rows += speed(args.data, folder / "speed", args.quick)
+        if "beside" in args.only:
+            rows += beside(args.data, folder / "beside", args.quick)
+        if "million" in args.only and not args.quick:
             rows += million(args.data, folder / "million")
     chosen = {row["figure"]: row["value"] for row in rows if row["weight"] in (None, banks.VECTOR_WEIGHT)}
     for row in rows:
         weight = "" if row["weight"] is None else f"vector weight {row['weight']}"
-        print(f"{row['figure']:<22} {weight:<18} {row['value']:.4f}")
+        value = row["why"] if row["value"] is None else f"{row['value']:.4f}"
+        print(f"{row['figure']:<26} {weight:<18} {value}")
     if args.json:
         report = {
             "name": "bank",
@@ -230,6 +247,67 @@ def speed(data: Path, folder: Path, quick: bool) -> list[dict[str, Any]]:
     asked = [row["instruction"] for row in usable[:: max(1, len(usable) // 300)]]
     figures |= timed(bank, asked, "52k", False) | timed(bank, asked, "52k_related", True)
     return [{"figure": name, "weight": None, "value": value} for name, value in figures.items()]
+
+
+def beside(data: Path, folder: Path, quick: bool) -> list[dict[str, Any]]:
+    """The same rows and vectors in each store, built and searched in a process of its own; None, with why, where that was not possible."""
+    folder.mkdir()
+    rows = [row for row in lines(data / "02_alpaca" / "alpaca_52k_original.jsonl.gz") if row["instruction"].strip()]
+    rows = rows[: 5_000 if quick else None]
+    kept = [{key: row.get(key, "") for key in ("instruction", "input", "output")} for row in rows]
+    (folder / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in kept), encoding="utf-8")
+    np.save(folder / "vectors.npy", unit(len(kept)))
+    out = []
+    for name, package in RIVALS.items():
+        found = in_store(name, package, folder)
+        why = found.pop("why", "")
+        wanted = ("build_s", "disk_mb", "memory_mb", "p95_ms")
+        out += [
+            {"figure": f"beside_{name}_{one}", "weight": None, "value": found.get(one), "why": why} for one in wanted
+        ]
+    return out
+
+
+def unit(count: int) -> Any:
+    vectors = np.random.default_rng(7).standard_normal((count, 512), dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def in_store(name: str, package: str, folder: Path) -> dict[str, Any]:
+    """What building and searching one store took, or {"why": ...}."""
+    python, here = Path(sys.executable), Path(__file__).resolve()
+    if package:
+        home = here.parents[1] / ".bench" / f"bank-{name}"
+        python = home / "bin" / "python"
+        if not python.exists():
+            venv.create(home, with_pip=True)
+            made = subprocess.run(
+                [python, "-m", "pip", "install", "-q", package, "numpy"], capture_output=True, text=True
+            )
+            if made.returncode:
+                shutil.rmtree(home)
+                return {"why": f"{package} could not be installed"}
+    found: dict[str, Any] = {}
+    for step in ("build", "search"):
+        words: list[Any] = [
+            python,
+            "-P",  # `select.py` beside it is not Python's own
+            here.with_name("bank_beside.py"),
+            name,
+            step,
+            folder / "rows.jsonl",
+            folder / "vectors.npy",
+            folder / name,
+        ]
+        try:
+            ran = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            return {**found, "why": f"{step} took more than {LIMIT} s"}
+        if ran.returncode:
+            return {**found, "why": ran.stderr.strip().splitlines()[-1]}
+        found |= json.loads(ran.stdout)
+    found["disk_mb"] = sum(file.stat().st_size for file in (folder / name).rglob("*") if file.is_file()) / 1e6
+    return found
 
 
 def timed(bank: Bank, asked: list[str], name: str, related: bool) -> dict[str, float]:
