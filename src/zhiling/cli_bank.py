@@ -214,7 +214,7 @@ def _versioned(folder: Path) -> Bank:
 
 def _rows(path: Path, whole: bool = True) -> tuple[list[Mapping[str, Any]], int]:
     """A file's rows as a bank takes them, or a run's kept ones, and how many were unreadable. `whole`: told by format, else as they are."""
-    from zhiling.construct.bank_formats import converted, recognise
+    from zhiling.construct.bank_formats import recognise
     from zhiling.data import rows as raw
 
     if path.is_dir():
@@ -228,9 +228,17 @@ def _rows(path: Path, whole: bool = True) -> tuple[list[Mapping[str, Any]], int]
             mend=say("check it", "请检查"),
         )
     if whole:
-        form = recognise(given[0], str(path))
-        given = [converted(row, recognise(row, str(path)) if form not in _fits(row) else form) for row in given]
+        form = recognise(next((row for row in given if _fits(row)), given[0]), str(path))
+        given = [_as_ours(row, form) for row in given]
     return given, len(lines) - len(given)
+
+
+def _as_ours(row: Mapping[str, Any], usual: str) -> Mapping[str, Any]:
+    """The row by the file's format, else by the first that fits; one of no format as it is, for the bank to refuse with the reason."""
+    from zhiling.construct.bank_formats import converted
+
+    fits = _fits(row)
+    return converted(row, usual if usual in fits else fits[0]) if fits else row
 
 
 def _fits(row: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from zhiling.cli import app
+from zhiling.construct.bank import Bank
 from zhiling.construct.bank_formats import FORMATS, converted, recognise
 from zhiling.errors import DataError
 
@@ -136,3 +137,30 @@ def _unknown(tmp_path, bank):
     other = tmp_path / "other.jsonl"
     other.write_text('{"query": "q"}', encoding="utf-8")
     return ran("add", bank, other, code=2)
+
+
+def test_two_rows_of_one_id_that_differ_are_told_and_never_taken_for_one(tmp_path):
+    bank = Bank.create(tmp_path / "bank")
+    first = bank.add([{"id": "1", "instruction": "翻译成法语"}, {"id": "1", "instruction": "写一首诗"}], licence="MIT")
+    assert (first.added, first.duplicates, len(first.refused)) == (1, 0, 1) and "id" in first.refused[0].why
+    other = [{"id": "1", "instruction": "Count the sheep."}, {"id": "1", "instruction": "翻译成法语"}]
+    again = bank.add(other, licence="MIT")
+    assert (again.added, again.duplicates, [one.where for one in again.refused]) == (0, 1, ["id 1"])
+    assert [row.instruction for row in bank.rows()] == ["翻译成法语"]
+    assert (
+        bank.update([{"id": 1, "quality": 0.5}, {"id": ["x"], "quality": 0.5}]).updated == 1
+    )  # JSON's number is the same id
+
+
+def test_a_row_of_no_format_costs_itself_alone(tmp_path):
+    rows = [
+        {"foo": 1},
+        {"instruction": None, "output": "y"},
+        {"conversations": 5},
+        {"instruction": "翻译成法语", "output": "x"},
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in [*rows, rows[-1]]), encoding="utf-8")
+    told = CliRunner().invoke(app, ["bank", "add", str(tmp_path / "bank"), str(file), "--licence", "MIT"])
+    assert told.exit_code == 0, told.output
+    assert "1 added, 1 there already, 3 unreadable or refused" in told.output

@@ -39,6 +39,9 @@ __all__ = ["Bank", "Hit", "Row", "Store", "Written", "opened", "shipped"]
 Store: TypeAlias = "Bank | Remote"
 """What can be searched, added to and removed from: a bank in a folder, or one in a vector database."""
 
+Said: TypeAlias = tuple[str, ...]
+"""The instruction, input and output of a row."""
+_SAID = ("instruction", "input", "output")
 _EMBEDDED = 8192  # texts embedded at a time
 
 
@@ -89,6 +92,8 @@ class Bank(View):
         do not state their own. A missing id is made from the content, a missing language told from the script (Latin counts as
         English). Waits up to `wait` seconds for another writer.
 
+        A row that says something else than the one which has its id already is refused: ids of two sources may clash.
+
         Raises DataError when a row has no licence, unless `allow_unlicensed`; EngineError when another writer does not finish.
         """
         self._writable()
@@ -96,10 +101,11 @@ class Bank(View):
         with store.locked(self.path, wait):
             self._load()
             known = self._found(row.id for row in good)
-            fresh = {row.id: row for row in reversed(good) if row.id not in known}  # the first of equal ids wins
+            fresh, clashes = _apart(good, self._said(known))
             if fresh:
-                self._write("add", list(reversed(fresh.values())), [])
-        return Written(self.manifest["version"], len(fresh), len(good) - len(fresh), tuple(refused))
+                self._write("add", fresh, [])
+        same = len(good) - len(fresh) - len(clashes)
+        return Written(self.manifest["version"], len(fresh), same, (*refused, *clashes))
 
     def update(self, rows: Iterable[Mapping[str, Any]], *, wait: float = 30.0) -> Written:
         """Replace rows by others of the same id, all of them or none. Fields that a mapping leaves out stay as they were.
@@ -107,19 +113,19 @@ class Bank(View):
         A row without an id, or of an id that the bank has not, is refused. The old wording lives on in snapshots.
         """
         self._writable()
-        given = list(rows)
+        given = [{**one, "id": str(one.get("id") or "")} for one in rows]
         refused: list[Reject] = []
         fresh: dict[str, Row] = {}
         same = 0
         with store.locked(self.path, wait):
             self._load()
-            known = self._found(str(one.get("id", "")) for one in given)
+            known = self._found(one["id"] for one in given)
             for number, one in enumerate(given, 1):
-                old = fresh.get(str(one.get("id"))) or (self.row(known[one["id"]]) if one.get("id") in known else None)
+                old = fresh.get(one["id"]) or (self.row(known[one["id"]]) if one["id"] in known else None)
                 new = completed(asdict(old) | {k: v for k, v in one.items() if v is not None}, number) if old else None
                 if new is None:
                     why = say("the bank has no row of this id", "库中没有此 id 的数据")
-                    refused.append(Reject("", "bank", "quarantined", why, f"row {number}", str(one.get("id", ""))))
+                    refused.append(Reject("", "bank", "quarantined", why, f"row {number}", one["id"]))
                 elif isinstance(new, Reject):
                     refused.append(new)
                 elif new == old:
@@ -179,6 +185,13 @@ class Bank(View):
         there[self._gone] = False
         numbers = np.flatnonzero(there)
         return dict(zip(self._table["id"].take(numbers).to_pylist(), numbers.tolist(), strict=True))
+
+    def _said(self, known: Mapping[str, int]) -> dict[str, Said]:
+        """{id: what its row says} of the rows numbered."""
+        import pyarrow as pa
+
+        taken = self._table.select(["id", *_SAID]).take(pa.array(list(known.values()), type=pa.int64()))
+        return {row.pop("id"): tuple(row.values()) for row in taken.to_pylist()}
 
     def _write(self, what: str, fresh: list[Row], gone: list[int]) -> None:
         import numpy as np
@@ -246,6 +259,24 @@ class Bank(View):
             said = [row.instruction for row in fresh]
             made = [self.embedder(said[i : i + _EMBEDDED]).astype(np.float16) for i in range(0, len(said), _EMBEDDED)]
             write_vectors(folder, np.concatenate([*self._vectors.last(len(taken)), *made]))
+
+
+def _apart(rows: Iterable[Row], said: dict[str, Said]) -> tuple[list[Row], list[Reject]]:
+    """The rows of new ids, the first of each; and those that say something else than the row which has their id (`said`)."""
+    fresh: list[Row] = []
+    clashes: list[Reject] = []
+    why = say(
+        "another row has this id already: leave the id out, or update that row",
+        "此 id 已被另一行占用：请去掉 id，或更新那一行",
+    )
+    for row in rows:
+        mine, there = (row.instruction, row.input, row.output), said.get(row.id)
+        if there is None:
+            said[row.id] = mine
+            fresh.append(row)
+        elif there != mine:
+            clashes.append(Reject(row.task, "bank", "quarantined", why, f"id {row.id}", row.instruction))
+    return fresh, clashes
 
 
 def opened(where: str, embedder: Embedder | None = None, here: Path | None = None, at: str = "") -> Store:
