@@ -128,7 +128,7 @@ SIGNALS: Mapping[str, Signal] = {
     "wording", low=0, high=1, better="high", langs=("zh", "en"), paper="Bradley & Terry 1952; Liu et al. 2024 (CoachLM)"
 )
 def wording(examples: Sequence[Example]) -> Iterator[Score]:
-    """How likely an editor would leave the instruction and its input as they are: a logistic model over signals, shown in `why`.
+    """How likely an editor would prefer this instruction and input to a middling row's: a logistic model over signals, shown in `why`.
 
     0.5 is a middling row of the same language. The answer is not looked at. `why` gives each signal's contribution in log-odds,
     largest first. None for an empty instruction, code, and what is neither Chinese nor English.
