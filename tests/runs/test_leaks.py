@@ -1,0 +1,38 @@
+"""Leaks and rewordings on the way through a whole run: audit, select, and an evaluation file that changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from zhiling.audit import audit, grouped
+from zhiling.dataset import Asked, select
+
+ITEM = "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many clips did she sell altogether?"
+SHOWN = "What number of clips did Greta sell in all, if she sold clips to forty-eight of her pals in April, and after that half as many clips in May?"
+POEM = "写一首关于秋天的诗，不超过四行。"
+
+
+def written(path: Path, *instructions: str) -> Path:
+    rows = ({"instruction": text, "input": "", "output": f"answer {at}"} for at, text in enumerate(instructions))
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_an_audit_tells_a_reworded_leak_from_a_copy(tmp_path: Path) -> None:
+    rows = written(tmp_path / "rows.jsonl", ITEM, SHOWN, POEM)
+    found = grouped(
+        audit(Asked([rows], ("format",), against=[written(tmp_path / "exam.jsonl", ITEM)]), tmp_path / "run")
+    )
+    counts = {finding["code"]: finding["rows"] for finding in found["findings"]}
+    assert counts["leak"] == 1
+    assert counts["leak_reworded"] == 1
+
+
+def test_an_edited_evaluation_file_selects_anew(tmp_path: Path) -> None:
+    rows, exam = written(tmp_path / "rows.jsonl", SHOWN, POEM), tmp_path / "exam.jsonl"
+    exam.write_text(json.dumps({"question": "哪个城市是法国的首都，它位于哪条河上？"}) + "\n", encoding="utf-8")
+    asked = Asked([rows], ("length",), [{"decontaminate": {"against": [str(exam)]}}])
+    assert select(asked, tmp_path / "kept.jsonl", tmp_path / "run").kept == 2
+    exam.write_text(json.dumps({"question": ITEM}) + "\n", encoding="utf-8")
+    assert select(asked, tmp_path / "kept.jsonl", tmp_path / "run").kept == 1
