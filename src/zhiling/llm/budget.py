@@ -131,8 +131,12 @@ class Pot:
         used, limit = getattr(self.used, name), self.limits[name]
         return ProviderError(
             say(
-                f"the budget of {limit:g} {name} is used up ({used:g} spent)",
-                f"预算已用完：{name} 上限 {limit:g}，已用 {used:g}",
+                f"the budget of {limit:g} {name} does not suffice for the next call ({used:g} spent)"
+                if used < limit
+                else f"the budget of {limit:g} {name} is used up ({used:g} spent)",
+                f"预算不够下一次调用：{name} 上限 {limit:g}，已用 {used:g}"
+                if used < limit
+                else f"预算已用完：{name} 上限 {limit:g}，已用 {used:g}",
             ),
             where=self.where,
             mend=say(

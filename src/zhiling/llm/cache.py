@@ -91,7 +91,9 @@ class _Known:
 
 
 class ReplyCache:
-    """Replies by request key, in one file. Safe for threads and for processes; a forked child opens its own connections."""
+    """Replies by request key, in one file. Safe for threads and for processes.
+
+    A forked child opens its own connections; fork before the parent writes, or open the file in the child."""
 
     def __init__(self, path: Path | str) -> None:
         """Open or make the file. Raises EngineError when it is not a reply cache, is damaged, or cannot be written."""
