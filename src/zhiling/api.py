@@ -233,7 +233,14 @@ def select(rows: Rows, selectors: Sequence[Way]) -> Rows:
     """The rows that these selectors keep, one after the other; rows that leak into the held-out ones are dropped first."""
     chain = recipes.steps_of("selector", ["heldout", *selectors] if rows.heldout else selectors, rows.tasks, {})
     by_key = {(item.example, item.scorer): item for item in rows.scores}
-    hand = {"scores": by_key, "heldout": rows.heldout, "tasks": rows.tasks, "seed": rows.seed, "embedder": Use(), "here": Path.cwd()}
+    hand = {
+        "scores": by_key,
+        "heldout": rows.heldout,
+        "tasks": rows.tasks,
+        "seed": rows.seed,
+        "embedder": Use(),
+        "here": Path.cwd(),
+    }
     still, said = list(rows.examples), list(rows.verdicts)
     for step in chain:
         verdicts = steps.wait(

@@ -56,6 +56,9 @@ CHECKS: Mapping[str, Callable[[Score], Iterator[tuple[str, str]]]] = {
     "language": lambda s: iter([("wrong_language", s.why)] if s.value == 0.0 else []),
     "echo": lambda s: iter([("echo", f"{s.value:.0%}")] if s.value is not None and s.value >= _echo else []),
     "grammar": lambda s: iter([("grammar", s.why)] if s.value is not None and s.value < _poor else []),
+    "asks": lambda s: (
+        (code, s.why) for code in s.why.split(":")[0].split(", ") if s.value is not None and s.value < 1
+    ),
     "pii": lambda s: ((f"pii_{kind.split(':')[0]}", kind) for kind in s.why.split("; ") if s.value == 1.0),
 }
 """From a scorer's word on a row to the codes of what is wrong with it."""

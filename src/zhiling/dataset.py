@@ -21,7 +21,7 @@ from zhiling.select.rank import standing
 from zhiling.store import Output
 from zhiling.types import Example, Reject, Score
 
-SCORE: tuple[str, ...] = ("length", "language", "echo", "refusal", "placeholder", "format", "grammar", "pii")
+SCORE: tuple[str, ...] = ("length", "language", "echo", "refusal", "placeholder", "format", "asks", "grammar", "pii")
 SELECT: tuple[str | dict[str, Any], ...] = (
     {"threshold": {"scorer": "format", "min": 1}},
     {"threshold": {"scorer": "refusal", "max": 0}},

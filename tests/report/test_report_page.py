@@ -321,7 +321,9 @@ def test_a_price_that_is_unknown_is_not_zero(page: Node, made: dict, tmp_path: P
     (tmp_path / "b" / "run.json").write_text(json.dumps(resumed), encoding="utf-8")
     said = part(written(tmp_path / "b"), "bill").text
     assert "2 attempts broke off" in said and f"Per kept row: ${0.0312 / len(made['kept']):.1e}" in said
-    paid = Bill(tmp_path / "b" / "bills.jsonl", "strong")  # the bill itself, of all executions, goes before what run.json says
+    paid = Bill(
+        tmp_path / "b" / "bills.jsonl", "strong"
+    )  # the bill itself, of all executions, goes before what run.json says
     paid.write(Spent(calls=99, prompt_tokens=10, completion_tokens=5, usd=0.5), 0, None)
     paid.close()
     rows = {row[0]: row[1:] for row in cells(part(written(tmp_path / "b"), "bill"))}

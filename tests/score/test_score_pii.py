@@ -1,5 +1,7 @@
 """Personal data: every number with a valid checksum is found, none with an invalid one, in zh and en."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,16 @@ from zhiling.score.pii import find, luhn, pii
 from zhiling.types import Example
 
 WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
-SENTENCES = ["我的号码是{}。", "客户（{}）已登记", "请记录：{}，谢谢", "My number is {}.", "number:{}", "{}", "“{}”", "a\n{}\nb"]
+SENTENCES = [
+    "我的号码是{}。",
+    "客户（{}）已登记",
+    "请记录：{}，谢谢",
+    "My number is {}.",
+    "number:{}",
+    "{}",
+    "“{}”",
+    "a\n{}\nb",
+]
 
 
 def kinds(text):
@@ -97,7 +108,9 @@ def test_what_counts_and_what_does_not(text, expected):
 
 
 def test_the_score_names_kinds_and_fields_but_not_the_data():
-    row = Example(task="t", instruction="记下 13812345678", input="", output="mail a.b@shu.edu.cn", lang="zh", maker="m")
+    row = Example(
+        task="t", instruction="记下 13812345678", input="", output="mail a.b@shu.edu.cn", lang="zh", maker="m"
+    )
     clean = Example(task="t", instruction="写诗", input="", output="好", lang="zh", maker="m")
     found, nothing = pii([row, clean])
     assert (found.value, nothing.value) == (1.0, 0.0)
@@ -110,4 +123,4 @@ def test_the_score_names_kinds_and_fields_but_not_the_data():
 def test_any_text_is_looked_at_and_spans_are_ordered(text):
     spans = [span for _, span in find(text)]
     assert all(start < end <= len(text) for start, end in spans)
-    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))

@@ -124,7 +124,14 @@ def bill(facts: Facts, words: Words) -> dict[str, Any]:
         short = f"≥\u00a0{short}" if sum(known) else figures.DASH
     each = per_row([row.usd for row in rows], kept) if rows else None
     unsure = sum(row.unsure or 0 for row in rows)
-    return {"rows": rows, "total": total, "short": short, "unknown": unknown, "per_row": "" if each is None else figures.money(each), "unsure": unsure}
+    return {
+        "rows": rows,
+        "total": total,
+        "short": short,
+        "unknown": unknown,
+        "per_row": "" if each is None else figures.money(each),
+        "unsure": unsure,
+    }
 
 
 def _total(values: Mapping[str, int | None]) -> int | None:
