@@ -104,6 +104,8 @@ def update_bank(
         + _version(done)
     )
     _show_refused(done)
+    if refused and not done.updated + done.duplicates:
+        raise typer.Exit(1)
 
 
 @bank.command("remove")
@@ -124,6 +126,8 @@ def remove_from_bank(
     done = here.remove(ids or [row.id for row in here.rows(**filters)])
     print(say(f"{done.removed} removed", f"删除 {done.removed} 行") + _version(done))
     _show_refused(done)
+    if done.refused and not done.removed:
+        raise typer.Exit(1)
 
 
 @bank.command("snapshot")

@@ -119,6 +119,7 @@ def test_a_bank_is_kept_from_the_command_line(tmp_path):
     )
     told = ran("update", bank, data)
     assert "1 updated" in told and "no row of this id" in told
+    assert "no row of this id" in ran("remove", bank, "nobody", code=1)
     assert "1 removed" in ran("remove", bank, "--licence", "MIT")
     assert "give either ids or filters" in ran("remove", bank, code=2)
     log = json.loads(ran("log", bank, "--json"))

@@ -119,6 +119,8 @@ def test_rows_without_a_licence_are_refused_unless_allowed(tmp_path):
     bank = Bank.create(tmp_path / "bank")
     with pytest.raises(DataError, match=r"写诗: row 2 has no licence — say which"):
         bank.add([{"instruction": "写信", "licence": "MIT"}, {"instruction": "写诗"}])
+    with pytest.raises(DataError, match="no licence"):
+        bank.add([{"instruction": "写诗", "licence": " "}])
     assert len(Bank.open(tmp_path / "bank")) == 0
     assert bank.add([{"instruction": "写诗"}], allow_unlicensed=True).added == 1
     assert bank.row(0).licence == ""

@@ -70,8 +70,9 @@ def completed(given: Mapping[str, Any], number: int, licence: str = "", source: 
     known = {field.name: given.get(field.name) for field in fields(Row)}
     values = {name: value for name, value in known.items() if value is not None}
     values.setdefault("id", "")
-    values["licence"] = values.get("licence") or licence
-    values["source"] = values.get("source") or source
+    for name, common in (("licence", licence), ("source", source)):
+        own = values.get(name)
+        values[name] = common if not own or (isinstance(own, str) and not own.strip()) else own
     said = str(values.get("instruction", ""))
     why = _unusable(values)
     if why:
