@@ -468,3 +468,12 @@ def test_two_processes_convert_at_once_and_a_killed_one_leaves_nothing_half(tmp_
     assert len({out for out, _ in outputs}) == 1 and [err for _, err in outputs] == ["", ""]  # silent
     folder = Path(outputs[0][0].strip())
     assert (folder / "model.safetensors").exists() and (folder / "tokenizer.json").exists()
+
+
+def test_batch_is_how_many_rows_are_decoded_at_once_and_no_batch_job():
+    from zhiling.llm.settings import split
+
+    ours, theirs = split({"batch": 32, "lanes": 4, "retries": 1}, frozenset({"batch", "lanes"}), "models.m")
+    assert ours == {"lanes": 4, "retries": 1} and theirs == {"batch": 32, "lanes": 4}
+    ours, theirs = split({"batch": True}, frozenset({"model"}), "models.m")
+    assert ours == {"batch": True} and theirs == {}

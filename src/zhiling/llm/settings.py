@@ -24,7 +24,8 @@ OURS: dict[str, Any] = {
 
 
 def split(entry: Mapping[str, Any], theirs: frozenset[str], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the Model's settings, the provider's). A key that both have, such as `lanes`, goes to both.
+    """(the Model's settings, the provider's). `lanes` goes to both where both have it; any other key that the provider has is its own:
+    `batch` is how many rows a model in this process decodes at once, and batch jobs for an endpoint that offers them.
 
     Raises RecipeError naming the key when one of the Model's is of the wrong type; the provider's are checked by the registry.
     """
@@ -32,7 +33,7 @@ def split(entry: Mapping[str, Any], theirs: frozenset[str], where: str) -> tuple
 
     ours: dict[str, Any] = {}
     for key in entry.keys() & OURS.keys():
-        if entry[key] is None:
+        if entry[key] is None or (key in theirs and key != "lanes"):
             continue
         try:
             ours[key] = TypeAdapter(OURS[key]).validate_python(entry[key])
