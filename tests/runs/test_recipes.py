@@ -92,3 +92,12 @@ def test_why_names_a_rows_own_record_first(tmp_path):
 
     row = next(row for row in ran("few_shot", tmp_path)["kept"] if len(row.parents) > 2)
     assert [record["id"] for record in why(tmp_path, row.id)["records"]] == list(row.parents[1:])
+
+
+@pytest.mark.parametrize("named", ["", "data"])
+def test_the_shared_folder_may_be_named_with_or_without_its_data(tmp_path, monkeypatch, named):
+    from zhiling.data import expand
+
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("ZHILING_SHARED", str(tmp_path / named))
+    assert expand("${ZHILING_SHARED}/x.csv", tmp_path) == tmp_path / "data" / "x.csv"

@@ -12,9 +12,9 @@ from zhiling.errors import DataError, say
 def expand(text: str, here: Path) -> Path:
     """A recipe's path: `~` and ${VARIABLES} expanded, relative to the recipe's folder.
 
-    ${ZHILING_SHARED} defaults to `shared/data` beside the checkout. Raises DataError for a variable that is not set.
+    ${ZHILING_SHARED} is what `shared_data` says. Raises DataError for a variable that is not set.
     """
-    values = {"ZHILING_SHARED": str(shared_data()), **os.environ}
+    values = {**os.environ, "ZHILING_SHARED": str(shared_data())}
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
