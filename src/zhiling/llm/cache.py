@@ -394,7 +394,7 @@ def _check(connection: sqlite3.Connection, path: Path, writable: bool) -> None:
         )
     if not writable:
         return
-    connection.execute("PRAGMA journal_mode=WAL")
+    _to_wal(connection)
     connection.execute("PRAGMA synchronous=FULL")  # a commit survives a power cut; the group shares the price
     if not tables:
         with connection:
@@ -432,3 +432,16 @@ def _classified(error: sqlite3.Error, path: Path) -> EngineError:
             ),
         )
     return EngineError(say(f"the reply cache cannot be used: {error}", f"回复缓存无法使用：{error}"), where=str(path))
+
+
+def _to_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to WAL. SQLite does not wait for its busy timeout here, so two processes that make the file at once must try again."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
