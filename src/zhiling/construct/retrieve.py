@@ -20,8 +20,9 @@ from zhiling.construct.bind import fitting, label_words, shaped
 from zhiling.construct.library import list_definitions
 from zhiling.construct.retrieve_adapt import Adapted, as_is
 from zhiling.construct.retrieve_adapt import adapt as by_rule
+from zhiling.construct.retrieve_differ import differing
 from zhiling.construct.retrieve_model import Tried, reworded
-from zhiling.construct.retrieve_question import RELEVANCE, question
+from zhiling.construct.retrieve_question import question
 from zhiling.construct.retrieve_rows import nearest_rows
 from zhiling.embed import Embedder
 from zhiling.errors import RecipeError, say
@@ -29,13 +30,7 @@ from zhiling.registry import constructor
 from zhiling.types import Example, Reject, Task, Template
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from zhiling.llm import Model
-
-NEAR = 0.8
-"""Shingle Jaccard above which an instruction is a copy of one already kept."""
 
 _jinja = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.S)
 
@@ -167,34 +162,19 @@ def _accounted(term: str, known: frozenset[str]) -> bool:
 def _diverse(
     passed: Sequence[_Candidate], keep: int, embedder: Embedder
 ) -> tuple[list[_Candidate], list[tuple[_Candidate, str]]]:
-    """The candidates to keep, by maximal marginal relevance, and the others with what beat them."""
-    if not passed:
-        return [], []
-    vectors = embedder([candidate.adapted.instruction for candidate in passed])
-    kept: list[int] = []
+    """The candidates to keep, and the others with what beat them."""
+    kept: list[_Candidate] = []
     lost: list[tuple[_Candidate, str]] = []
-    left = list(range(len(passed)))
-    while left:
-        best = max(left, key=lambda i: (round(_marginal(passed[i], vectors, i, kept), 6), -i))
-        left.remove(best)
-        copy = next((k for k in kept if _near(passed[best], passed[k])), None)
-        if copy is not None:
-            said = text.cut(passed[copy].hit.row.instruction, 40)
-            lost.append((passed[best], say(f"a near copy of '{said}'", f"与“{said}”几乎相同")))
-        elif len(kept) < keep:
-            kept.append(best)
+    said, relevance = [one.adapted.instruction for one in passed], [one.relevance for one in passed]
+    for at, fate, twin in differing(said, relevance, keep, embedder):
+        if fate == "kept":
+            kept.append(passed[at])
+        elif fate == "copy":
+            shown = text.cut(passed[twin].hit.row.instruction, 40)
+            lost.append((passed[at], say(f"a near copy of '{shown}'", f"与“{shown}”几乎相同")))
         else:
-            lost.append((passed[best], say(f"not among the best {keep}", f"不在最好的 {keep} 条之内")))
-    return [passed[i] for i in kept], lost
-
-
-def _marginal(candidate: _Candidate, vectors: NDArray[np.float32], i: int, kept: Sequence[int]) -> float:
-    nearest = max((float(vectors[i] @ vectors[k]) for k in kept), default=0.0)
-    return RELEVANCE * candidate.relevance - (1 - RELEVANCE) * nearest
-
-
-def _near(one: _Candidate, other: _Candidate) -> bool:
-    return text.jaccard(text.shingles(one.adapted.instruction), text.shingles(other.adapted.instruction)) > NEAR
+            lost.append((passed[at], say(f"not among the best {keep}", f"不在最好的 {keep} 条之内")))
+    return kept, lost
 
 
 def _template(task: Task, lang: str, candidate: _Candidate) -> Template:

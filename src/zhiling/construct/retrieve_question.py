@@ -1,13 +1,10 @@
-"""What a bank is asked for a task, and how much nearness counts against difference."""
+"""What a bank is asked for a task."""
 
 from __future__ import annotations
 
 from zhiling import text
 from zhiling.construct.bind import label_words, said_in
 from zhiling.types import Task
-
-RELEVANCE = 0.7
-"""What relevance counts against difference from those already kept (maximal marginal relevance, Carbonell and Goldstein 1998)."""
 
 
 def question(task: Task, lang: str) -> str:

@@ -6,23 +6,16 @@ search for related rows -> leave out what would leak -> keep those that differ (
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
 
 from zhiling import text
 from zhiling.construct.bank import Hit, Store
 from zhiling.construct.bind import default_slots, said_in, shaped
-from zhiling.construct.retrieve_question import RELEVANCE, question
+from zhiling.construct.retrieve_differ import NEAR, differing
+from zhiling.construct.retrieve_question import question
 from zhiling.construct.sandbox import literal
 from zhiling.embed import Embedder
 from zhiling.errors import RecipeError, say
 from zhiling.types import Example, Reject, Task, Template
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-SAME = 0.8
-"""Shingle Jaccard above which two texts are the same."""
 
 
 def nearest_rows(
@@ -70,38 +63,21 @@ def _unfit(hit: Hit, floor: float, kept_back: list[set[tuple[str, ...]]]) -> str
     if hit.score < floor:
         return say(f"too far from the task: {hit.score} < {floor}", f"与任务相距太远：{hit.score} < {floor}")
     said = [text.shingles(part) for part in (f"{row.instruction}\n\n{row.input}", row.input) if part.strip()]
-    if any(text.jaccard(ours, theirs) > SAME for ours in said for theirs in kept_back):
+    if any(text.jaccard(ours, theirs) > NEAR for ours in said for theirs in kept_back):
         return say("it is a held-out row, or a demo of the task", "它是留出数据或任务自带的示例")
     return ""
 
 
 def _different(task: Task, hits: list[Hit], count: int, embedder: Embedder) -> Iterator[Example | Reject]:
-    """The hits by maximal marginal relevance, near copies and those beyond `count` as Rejects."""
-    import numpy as np
-
-    if not hits:
-        return
+    """The hits that differ, near copies and those beyond `count` as Rejects."""
     said = [f"{hit.row.instruction} {hit.row.input}".strip() for hit in hits]
-    vectors, shingles = embedder(said), [text.shingles(one) for one in said]
-    relevance = np.array([hit.score for hit in hits])
-    nearest = np.zeros(len(hits))
-    left, kept = list(range(len(hits))), list[int]()
-    while left:
-        best = _best(left, relevance, nearest)
-        left.remove(best)
-        if any(text.jaccard(shingles[best], shingles[k]) > SAME for k in kept):
-            yield _dropped(task, hits[best], say("a near copy of a row taken already", "与已选的数据几乎相同"))
-        elif len(kept) < count:
-            kept.append(best)
-            nearest = np.maximum(nearest, vectors @ vectors[best])
-            yield _example(task, hits[best])
+    for at, fate, _ in differing(said, [hit.score for hit in hits], count, embedder):
+        if fate == "kept":
+            yield _example(task, hits[at])
+        elif fate == "copy":
+            yield _dropped(task, hits[at], say("a near copy of a row taken already", "与已选的数据几乎相同"))
         else:
-            yield _dropped(task, hits[best], say(f"not among the best {count}", f"不在最好的 {count} 条之内"))
-
-
-def _best(left: list[int], relevance: NDArray[np.float64], nearest: NDArray[np.float64]) -> int:
-    worth = RELEVANCE * relevance - (1 - RELEVANCE) * nearest
-    return max(left, key=lambda i: (round(float(worth[i]), 6), -i))
+            yield _dropped(task, hits[at], say(f"not among the best {count}", f"不在最好的 {count} 条之内"))
 
 
 def _example(task: Task, hit: Hit) -> Example:
