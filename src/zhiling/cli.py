@@ -16,6 +16,7 @@ from zhiling.cli_cache import cache
 from zhiling.cli_convert import convert
 from zhiling.cli_files import audit, score, select
 from zhiling.cli_template import template
+from zhiling.cli_work import at_work
 from zhiling.errors import ZhilingError, boundary, say
 
 app = typer.Typer(
@@ -69,23 +70,11 @@ def run(
         rows = estimate(loaded, out or Path("runs") / loaded.name)
         show_table(rows if as_json else table(rows), as_json)
         return
-    from zhiling.progress import Meter
     from zhiling.run import Run
 
     folder = out or Path("runs") / loaded.name
-    meter = Meter()
-    try:
-        with Run(loaded, folder, engine=engine, workers=workers, until=until, watch=meter) as work:
-            summary = work.execute()
-    except KeyboardInterrupt:
-        # what the interrupt left half made (an event loop, a coroutine) complains when it is collected; no user can act on that
-        sys.unraisablehook = lambda _: None
-        warnings.simplefilter("ignore")
-        told = say("\ninterrupted; the same command goes on where this stopped", "\n已中断；重新运行同一命令即可继续")
-        print(told, file=sys.stderr)
-        raise typer.Exit(1) from None
-    finally:
-        meter.close()
+    with at_work() as meter, Run(loaded, folder, engine=engine, workers=workers, until=until, watch=meter) as work:
+        summary = work.execute()
     if as_json:
         print((folder / "run.json").read_text(encoding="utf-8"))
     else:

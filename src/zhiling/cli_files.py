@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zhiling.cli_work import at_work
 from zhiling.errors import RecipeError, say
 
 Files = Annotated[
@@ -168,14 +169,9 @@ def _self_test(files: list[Path], form: str, columns: dict[str, str], as_json: b
 
 
 def _work(verb: Any, asked: Any, out: Path | None, folder: Path, engine: str, workers: int | None) -> Any:
-    from zhiling.progress import Meter
-
-    meter = Meter()
     places = (folder,) if out is None else (out, folder)
-    try:
+    with at_work() as meter:
         return verb(asked, *places, watch=meter, engine=engine, workers=workers)
-    finally:
-        meter.close()
 
 
 def _beside(path: Path) -> Path:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -195,3 +197,23 @@ def test_a_threshold_that_drops_everything_says_which(tmp_path, monkeypatch):
     )
     assert done.exit_code and "kept no row" in str(boundary(done.exception))
     assert not Path("k.jsonl").exists()
+
+
+def test_ctrl_c_is_told_and_the_same_command_goes_on(tmp_path):
+    rows = [{**row, "output": f"{row['output']} {n}"} for n in range(1500) for row in GOOD]
+    write(tmp_path / "rows.jsonl", rows)
+    command = [sys.executable, "-m", "zhiling.cli", "select", "rows.jsonl", "-o", "kept.jsonl", "--workers", "2"]
+    work = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's shell ignores it
+    )  # fmt: skip
+    for line in work.stderr:
+        if "score" in line:
+            os.killpg(work.pid, signal.SIGINT)
+            break
+    rest = work.stderr.read()
+    assert work.wait(60) == 1 and "the same command goes on" in rest and "Traceback" not in rest
+    assert not (tmp_path / "kept.jsonl").exists()
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    kept, dropped = lines(tmp_path / "kept.jsonl"), lines(tmp_path / "kept.dropped.jsonl")
+    assert len(kept) + len(dropped) == len(rows)
