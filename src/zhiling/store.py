@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from zhiling.errors import EngineError, boundary, disk_full, say
+from zhiling.text import valid
 from zhiling.types import Example, Record, Reject, Score, Template, Verdict
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def whole(final: Path) -> Iterator[BinaryIO]:
 def write(root: Path, path: str, kind: str, items: Iterable[Any]) -> Output:
     """Write rows to `root/path` so that the file is either whole or absent. Returns its Output; the caller journals it.
 
-    Bytes depend only on the rows. Text that is not valid Unicode (a hostile reply) is written with U+FFFD in its place.
+    Bytes depend only on the rows. Text that is not valid Unicode (a hostile reply) is written with "?" in its place.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -215,7 +216,7 @@ def set_apart(root: Path, output: Output) -> Output:
 
 def _valid(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return valid(value)
     if isinstance(value, list | tuple):
         return [_valid(item) for item in value]
     if isinstance(value, dict):

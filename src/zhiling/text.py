@@ -34,6 +34,11 @@ def normalise(text: str) -> str:
     return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).split()).lower()
 
 
+def valid(text: str) -> str:
+    """The text with what is no valid Unicode (lone surrogates) as "?": what files, tokenizers and checkers can take."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def tokens(text: str) -> list[str]:
     """Normalised tokens: one per CJK character, one per word or number elsewhere; punctuation dropped."""
     if (

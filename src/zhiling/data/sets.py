@@ -17,7 +17,7 @@ from zhiling.data.formats import guess
 from zhiling.data.samples import Sample, Unsayable
 from zhiling.data.source import text_of
 from zhiling.errors import DataError, boundary, say
-from zhiling.text import lang
+from zhiling.text import lang, valid
 from zhiling.types import Example, Reject
 
 LOOK = 100  # rows looked at to tell the format
@@ -73,25 +73,20 @@ def examples(
         try:
             sample = KNOWN[form].read(row)
         except Unsayable as why:
-            text = json.dumps(row, ensure_ascii=False, default=str)[:500].encode("utf-8", "replace").decode()
+            text = valid(json.dumps(row, ensure_ascii=False, default=str)[:500])
             yield row, Reject(task, "file", "quarantined", str(why), where=where, text=text)
         else:
             yield row, example_of(sample, task, where)
 
 
 def example_of(sample: Sample, task: str, where: str = "") -> Example:
-    """The neutral row as an Example made by "file". Characters that are not valid Unicode become U+FFFD, as in the run's files."""
+    """The neutral row as an Example made by "file". What is not valid Unicode becomes "?", as in the run's files."""
     history = tuple((valid(text_of(turn["role"])), valid(text_of(turn["content"]))) for turn in sample.history)
     instruction, given, output = valid(sample.instruction), valid(sample.input), valid(sample.output)
     parents = (where,) if where else ()
     return Example(
         task, instruction, given, output, valid(sample.system), history, lang(instruction) or "en", "file", parents
     )
-
-
-def valid(text: str) -> str:
-    """The text with what is no valid Unicode (lone surrogates) replaced."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 class Writer:

@@ -10,6 +10,7 @@ from typing import Any
 
 from zhiling.data.files import MAX_FIELD, Part, Row, parts
 from zhiling.errors import DataError, boundary, say
+from zhiling.text import valid
 from zhiling.types import Record, Reject, Task
 
 
@@ -50,7 +51,7 @@ def read(source: Source, task: Task) -> Iterator[Record | Reject]:
             fields = _fields(row, wanted, source.columns or {})
             why = _unusable(fields, wanted)
             if why:
-                said = _safe(json.dumps({key: value[:500] for key, value in fields.items()}, ensure_ascii=False))
+                said = valid(json.dumps({key: value[:500] for key, value in fields.items()}, ensure_ascii=False))
                 yield Reject(task.name, "read", "quarantined", why, where=where, text=said)
                 continue
             count += 1
@@ -144,7 +145,3 @@ def _valid(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _safe(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")

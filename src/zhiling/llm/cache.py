@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from zhiling.errors import EngineError, ZhilingError, boundary, say
+from zhiling.text import valid
 from zhiling.types import Reply, Usage
 
 APPLICATION = 0x7A686C67  # "zhlg": tells our file from any other SQLite file
@@ -328,7 +329,7 @@ class ReplyCache:
 
 
 def _row(key: str, model: str, reply: Reply) -> tuple[Any, ...]:
-    text = reply.text.encode("utf-8", "replace").decode()  # SQLite holds no lone surrogates
+    text = valid(reply.text)  # SQLite holds no lone surrogates
     logprobs = json.dumps(reply.logprobs) if reply.logprobs else None
     usage = reply.usage
     return (

@@ -25,6 +25,7 @@ from zhiling.llm.offline import Offline
 from zhiling.llm.price import Price, find, prompt_tokens
 from zhiling.llm.settings import Batch
 from zhiling.llm.trace import Trace
+from zhiling.text import valid
 from zhiling.types import Reply, Request
 
 STOPPING = frozenset({"auth", "model", "quota", "budget"})
@@ -345,7 +346,7 @@ class Model:
     def _completed(self, reply: Reply, key: str) -> Reply:
         """The reply with its key and price, its text as the cache will give it back."""
         self._latency += 0.1 * (reply.seconds - self._latency)
-        text = reply.text if reply.text.isascii() else reply.text.encode("utf-8", "replace").decode()
+        text = valid(reply.text)
         usd = self.price.usd(reply.usage) if self.price is not None else None
         return Reply(text, reply.finish, reply.model, reply.usage, reply.logprobs, reply.seconds, usd, key=key)
 

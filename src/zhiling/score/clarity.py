@@ -52,7 +52,7 @@ async def clarity(
 
 
 async def _ask(model: Model, instruction: str) -> tuple[float | None, str]:
-    plain = instruction[:MOST].encode("utf-8", "replace").decode("utf-8")
+    plain = text.valid(instruction[:MOST])
     try:
         tokens = await model.score(Request(prompt=""), plain)
     except ProviderError as error:

@@ -50,9 +50,7 @@ async def difficulty(
 
 
 async def _one(row: Example, model: Model, langs: tuple[str, ...]) -> tuple[float | None, str]:
-    asked, said = (
-        side.encode("utf-8", "replace").decode("utf-8") for side in (row.prompt[:PROMPT], row.output[:OUTPUT].strip())
-    )
+    asked, said = (text.valid(side) for side in (row.prompt[:PROMPT], row.output[:OUTPUT].strip()))
     if not asked.strip() or not said:
         return None, say("the prompt or the output is empty", "题面或输出为空")
     if (language := text.lang(said)) not in langs:

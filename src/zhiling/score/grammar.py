@@ -87,7 +87,7 @@ def _grade(passage: str) -> tuple[float | None, str]:
 def _english(passage: str) -> list[tuple[float, str]] | None:
     """The lints that count, weighted, in the text's order; None where so many words are unknown that it is hardly English."""
     # The checker takes valid Unicode only; no character may change its place.
-    plain = passage.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+    plain = text.valid(passage).replace("\0", " ")
     aside = [found.span() for found in _foreign.finditer(plain)]
     found: list[tuple[int, float, str]] = []
     unknown = 0

@@ -119,7 +119,7 @@ def _request(name: str, row: Example, langs: Sequence[str], schema: Mapping[str,
     language = "zh" if text.lang(row.instruction) == "zh" else "en"
     prompt = _prompts()[name, language if language in langs else langs[0]]
     parts = {"instruction": row.instruction, "input": row.input.strip() or "-", **answers}
-    shown = {key: part[:MOST].encode("utf-8", "replace").decode("utf-8") for key, part in parts.items()}
+    shown = {key: text.valid(part[:MOST]) for key, part in parts.items()}
     user = prompt["user"]
     pieces = _split(user)
     filled = "".join(shown[piece] if at % 2 else piece for at, piece in enumerate(pieces))

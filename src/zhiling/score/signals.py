@@ -216,8 +216,8 @@ def measure(examples: Sequence[Example], embedder: Embedder) -> list[dict[str, f
     """Every signal of every row; all texts are embedded in one call. Cosines are rounded, so that no batch changes a value."""
     if not examples:
         return []
-    prompts = [_valid(row.prompt.strip()[:PROMPT]) for row in examples]
-    outputs = [_valid(row.output.strip()[:OUTPUT]) for row in examples]
+    prompts = [row.prompt.strip()[:PROMPT] for row in examples]
+    outputs = [row.output.strip()[:OUTPUT] for row in examples]
     texts = list(dict.fromkeys([*prompts, *outputs]))
     at = {item: i for i, item in enumerate(texts)}
     vectors = embedder(texts)
@@ -227,8 +227,3 @@ def measure(examples: Sequence[Example], embedder: Embedder) -> list[dict[str, f
     broken = [float(score.value == 0) for score in format(examples)]
     sides = [Sides(*each) for each in zip(examples, near.tolist(), declined, broken, strict=True)]
     return [{name: signal.of(row) for name, signal in SIGNALS.items()} for row in sides]
-
-
-def _valid(passage: str) -> str:
-    """Without lone surrogates, which an embedder may not take."""
-    return passage.encode("utf-8", "replace").decode("utf-8")

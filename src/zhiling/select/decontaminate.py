@@ -15,11 +15,10 @@ import numpy as np
 from zhiling.embed import Embedder
 from zhiling.errors import DataError, RecipeError, say
 from zhiling.registry import selector
-from zhiling.select.heldout import COMMON, _content, _contexts
+from zhiling.select.heldout import COMMON, content, contexts
 from zhiling.select.rank import distinct
-from zhiling.select.semantic import clean
 from zhiling.select.semantic_pairs import FUNCTION, Floats, numbers, probability
-from zhiling.text import lang, normalise, shingles, tokens
+from zhiling.text import lang, normalise, shingles, tokens, valid
 from zhiling.types import Example, Verdict
 
 WEIGHTS = Path(__file__).with_name("decontaminate_weights.yaml")
@@ -60,9 +59,9 @@ def decontaminate(
         )
         raise RecipeError(what, where="decontaminate.threshold")
     items = distinct([*heldout, *(item for path in against or [] for item in read(here / path))])
-    contexts = _contexts(items)
+    shared = contexts(items)
     rows = distinct(examples)
-    asked, shown = [_view(item, contexts) for item in items], [_view(row, contexts) for row in rows]
+    asked, shown = [_view(item, shared) for item in items], [_view(row, shared) for row in rows]
     known = [at for at, text in enumerate(asked) if len(tokens(text)) >= LEAST]
     items, asked = [items[at] for at in known], [asked[at] for at in known]
     found: dict[int, tuple[int, str]] = {}
@@ -88,7 +87,7 @@ def decontaminate(
 
 def read(path: Path) -> Iterator[Example]:
     """The items of an evaluation file. Raises DataError where none can be read."""
-    from zhiling.data.sets import examples, form_of, raw, valid
+    from zhiling.data.sets import examples, form_of, raw
 
     try:
         form = form_of(path)
@@ -106,8 +105,8 @@ def _question(row: object) -> str:
     return next((fields[name] for name in QUESTION if isinstance(fields.get(name), str) and fields[name].strip()), "")
 
 
-def _view(row: Example, contexts: set[str]) -> str:
-    return clean(row.prompt if normalise(row.input) in contexts else _content(row))
+def _view(row: Example, shared: set[str]) -> str:
+    return valid(row.prompt if normalise(row.input) in shared else content(row))
 
 
 def copied(rows: Sequence[str], items: Sequence[str]) -> Iterator[tuple[int, int, float]]:

@@ -42,10 +42,10 @@ def heldout(examples: Sequence[Example], *, heldout: Sequence[Example], threshol
         )
         raise RecipeError(what, where="heldout.threshold")
     rows, held = distinct(examples), distinct(heldout)
-    contexts = _contexts(held)
+    shared = contexts(held)
     groups: list[tuple[View, list[Example]]] = [
-        (_content, [row for row in held if normalise(row.input) not in contexts]),
-        (_prompt, [row for row in held if normalise(row.input) in contexts]),
+        (content, [row for row in held if normalise(row.input) not in shared]),
+        (_prompt, [row for row in held if normalise(row.input) in shared]),
     ]
     said = {row.id: Verdict(row.id, "heldout", True) for row in rows}
     for why, find in (
@@ -60,7 +60,7 @@ def heldout(examples: Sequence[Example], *, heldout: Sequence[Example], threshol
         yield said[row.id]
 
 
-def _content(row: Example) -> str:
+def content(row: Example) -> str:
     return row.instruction if blank(row.input) else row.input
 
 
@@ -68,7 +68,7 @@ def _prompt(row: Example) -> str:
     return row.prompt
 
 
-def _contexts(held: Sequence[Example]) -> set[str]:
+def contexts(held: Sequence[Example]) -> set[str]:
     """The inputs, normalised, that COMMON or more held-out rows share under different instructions and outputs."""
     asked, answers = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for row in held:
@@ -82,11 +82,11 @@ def _equal(rows: Sequence[Example], held: Sequence[Example], view: View, thresho
     """Rows with equal content in one task, or equal content and output in any two."""
     known: dict[tuple[str, str], Example] = {}
     for row in reversed(held):  # so that the smallest id stands
-        if content := normalise(view(row)):
-            known[f"task {row.task}", content] = known["any", f"{content}\0{normalise(row.output)}"] = row
+        if said := normalise(view(row)):
+            known[f"task {row.task}", said] = known["any", f"{said}\0{normalise(row.output)}"] = row
     for row in rows:
-        content = normalise(view(row))
-        rival = known.get((f"task {row.task}", content)) or known.get(("any", f"{content}\0{normalise(row.output)}"))
+        said = normalise(view(row))
+        rival = known.get((f"task {row.task}", said)) or known.get(("any", f"{said}\0{normalise(row.output)}"))
         if rival:
             yield row, rival
 

@@ -13,7 +13,7 @@ from zhiling.registry import selector
 from zhiling.select.rank import Scores, best_first
 from zhiling.select.semantic_pairs import LONG, Facts, Floats, difference, facts, probability, weights
 from zhiling.select.shingles import Ints
-from zhiling.text import lang, normalise
+from zhiling.text import lang, normalise, valid
 from zhiling.types import Example, Verdict
 
 FLOOR = 0.7  # cosine of two prompts below which nobody looks closer
@@ -111,7 +111,7 @@ class _Judge:
 
     def __init__(self, rows: Sequence[Example], embedder: Embedder, threshold: float) -> None:
         self.threshold = threshold
-        self.texts = [[clean(row.instruction) for row in rows], [clean(row.input) for row in rows]]
+        self.texts = [[valid(row.instruction) for row in rows], [valid(row.input) for row in rows]]
         self.vectors = [embedder(part) for part in self.texts]
         for part, vectors in zip(self.texts, self.vectors, strict=True):
             vectors[[not text.strip() for text in part]] = 0.0
@@ -162,11 +162,6 @@ class _Judge:
                 self.seen.clear()  # bounds the memory
             self.seen[text] = facts(text)
         return self.seen[text]
-
-
-def clean(text: str) -> str:
-    """The text with what is no valid Unicode replaced, as an embedder needs it."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _walk(rows: Sequence[Example], embedder: Embedder, threshold: float) -> dict[int, tuple[int, float]]:
