@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 from zhiling.engine import Job
@@ -18,6 +19,7 @@ from zhiling.errors import EngineError, say
 def _settle_in() -> None:
     """In a worker: Ctrl-C is the parent's business, and a parent that was killed takes its workers along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
@@ -26,6 +28,17 @@ def _settle_in() -> None:
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C reaches this process a moment later. A worker that is started meanwhile inherits the block, so that the
+    same Ctrl-C cannot end it with a traceback while it still imports, before `_settle_in` could ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Local:
@@ -47,7 +60,8 @@ class Local:
         waiting: dict[Future[Any], str] = {}
         try:
             for job in jobs:
-                waiting[pool.submit(job)] = job.key
+                with _interrupts_wait():
+                    waiting[pool.submit(job)] = job.key
                 if len(waiting) >= 2 * self.workers:
                     yield from self._finished(waiting)
             while waiting:
