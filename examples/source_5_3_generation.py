@@ -12,7 +12,7 @@ import asyncio
 import sys
 
 from zhiling import Request, Task, open_model
-from zhiling.construct.generate import Candidate, judge, tidy, unfit
+from zhiling.construct.generate.instructions import Candidate, judge, tidy, unfit
 from zhiling.embed import Use
 from zhiling.steps import Scorers
 from zhiling.types import row_seed

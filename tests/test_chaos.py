@@ -72,7 +72,7 @@ def answered(log: Path) -> list[str]:
 
 def cached_bodies(out: Path, url: str, recipe: Path) -> set[str]:
     """The bodies, as the server's log names them, of the requests whose replies are in the cache."""
-    from zhiling.construct.generate import requests
+    from zhiling.construct.generate.instructions import requests
     from zhiling.llm import open_model
     from zhiling.recipe import load
     from zhiling.steps import task_seed

@@ -38,7 +38,7 @@ BUILTIN: dict[Sort, dict[str, str]] = {
     "constructor": {
         "template": "zhiling.construct.template",
         "retrieve": "zhiling.construct.retrieve",
-        "generate": "zhiling.construct.generate",
+        "generate": "zhiling.construct.generate.instructions",
     },
     "scorer": {
         "length": "zhiling.score.rules",

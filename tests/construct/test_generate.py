@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from zhiling.construct import generate as room
-from zhiling.construct.generate import Candidate, generate, judge, requests, tidy, unfit
+from zhiling.construct.generate import instructions as room
+from zhiling.construct.generate.instructions import Candidate, generate, judge, requests, tidy, unfit
 from zhiling.errors import ProviderError, RecipeError
 from zhiling.llm import open_model
 from zhiling.types import Demo, Reject, Score, Task, Template
