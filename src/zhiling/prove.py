@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.recipe import EvaluateSpec
-from zhiling.types import Example, Reply, Request, Task
+from zhiling.types import Example, Reply, Request, Task, as_turns
 
 if TYPE_CHECKING:
+    from zhiling.evaluate.predict import Prediction
     from zhiling.llm import Model
     from zhiling.tune.settings import TuneSettings
 
@@ -90,17 +92,13 @@ async def evaluate(
 
     Both models answer greedily through the models' room, so an interrupted evaluation asks nothing twice.
     """
-    from zhiling.evaluate.predict import predict
     from zhiling.evaluate.suite import evaluate as compare
-    from zhiling.llm import open_model
 
     chosen = choose(heldout, spec.rows)
-    models = {"base": _spec(tuned, False, spec), "tuned": _spec(tuned, True, spec)}
-    predictions = {}
-    for name, entry in models.items():
-        async with open_model(entry, cache=cache, where="evaluate") as model:
-            told = _Told(model, name, watch)
-            predictions[name] = await predict(told, chosen, max_tokens=spec.max_tokens)
+    predictions = {
+        name: await answers_of(name, tuned, chosen, spec, cache, watch, after=name == "tuned")
+        for name in ("base", "tuned")
+    }
     found = compare(
         chosen, predictions["base"], predictions["tuned"], tasks=tasks, seed=seed, confidence=spec.confidence
     )
@@ -116,6 +114,48 @@ async def evaluate(
         for p in made
     ]
     return answers, found.to_dict()
+
+
+async def answers_of(
+    name: str,
+    tuned: Mapping[str, Any],
+    chosen: Sequence[Example],
+    spec: EvaluateSpec,
+    cache: Path | None,
+    watch: Watch,
+    *,
+    after: bool = True,
+) -> list[Prediction]:
+    """What one model answers to the rows, greedily: the tuned one, or with `after` false its base. `watch` hears of it under `name`."""
+    from zhiling.evaluate.predict import predict
+    from zhiling.llm import open_model
+
+    async with open_model(_spec(tuned, after, spec), cache=cache, where="evaluate") as model:
+        return await predict(_Told(model, name, watch), chosen, max_tokens=spec.max_tokens)
+
+
+async def likelihoods_of(
+    name: str,
+    tuned: Mapping[str, Any],
+    chosen: Sequence[Example],
+    spec: EvaluateSpec,
+    cache: Path | None,
+    watch: Watch,
+    *,
+    after: bool = True,
+) -> dict[str, float | None]:
+    """How likely one model finds each row's own answer: the geometric mean of its tokens' probabilities, 0 to 1; None where it cannot say."""
+    from zhiling.llm import open_model
+    from zhiling.llm.likelihood import likelihood
+
+    requests = [Request(as_turns(row.messages(answer=False)), continuation=row.output) for row in chosen]
+    async with open_model(_spec(tuned, after, spec), cache=cache, where="evaluate") as model:
+        replies = await _Told(model, name, watch).ask_all(requests)
+    found: dict[str, float | None] = {}
+    for row, reply in zip(chosen, replies, strict=True):
+        values = [] if isinstance(reply, ProviderError) else [value for _, value in reply.logprobs]
+        found[row.id] = math.exp(likelihood(row.output, values, "token")) if values else None
+    return found
 
 
 class _Told:
