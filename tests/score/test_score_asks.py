@@ -159,3 +159,10 @@ def test_rows_that_a_model_declined_for_want_of_input(shared):
     found = [score for score in asks(wanting) if score.value is not None and score.value < 1]
     assert len(wanting) >= 5
     assert len(found) >= 0.6 * len(wanting)
+
+
+def test_an_address_alone_is_no_input():
+    for instruction in ("Rewrite it from another angle", "换个角度重写这篇文章", "Suggest a title."):
+        assert judged(instruction, "https://www.example.org/490/text.html")[1] == ["impossible"]
+    assert judged("Name the parts of this URL.", "https://www.example.org/490/text.html") == (1, [])
+    assert judged("解析这个网址。", "https://www.example.org/490/text.html") == (1, [])

@@ -57,6 +57,17 @@ PROSE = "Days grow short in autumn. The tree gets less light than before. Water 
         ("repetition", ("What is tea?", "Leaves are dried first.\n" * 5)),
         ("repetition", ("茶是什么？", "茶是一种饮料，" * 8)),
         ("repetition", ("茶是什么？", "茶是一种饮料。很好喝" + "很好喝" * 16)),
+        ("truncated", ("List three ways to help.", "1. Plant trees in the yard.\n2. Walk to work instead of driving.\n3. Buy what is grown nearby so that lorries")),
+        ("truncated", ("How do I print it?", "Open the file first. Then call this. It is short.\n```python\nprint(1)\n```\nThe call above writes the number to the")),
+        ("truncated", ("列出三个办法。", "1. 多种树：树木吸收二氧化碳，也能遮阳。\n2. 少开车：步行和骑车都不排放废气。\n3. 买本地产品：运输的路程短，需要的")),
+        ("truncated", ("解释“光合作用”。", "植物利用阳光。它们吸收水分。\n\n叶子里有叶绿素。氧气由此产生。\n\n这个过程叫做光合作用。植物因此被称为“生产")),
+        ("repetition", ("Write a song about tea.", "Tea is warm and sweet.\n" + "We drink it in the morning. " * 9)),
+        ("repetition", ("写一首关于茶的诗。", "清茶一杯香满屋，" + "香满屋，" * 9)),
+        ("repetition", ("What is tea made of?", "Of leaves. leaves. leaves. leaves. leaves. leaves. leaves. leaves. leaves. leaves.")),
+        ("leaked", ("What fraction is 0.5?", "What fraction is 0.5?\n1/2")),
+        ("leaked", ("Plan a party for a friend", "Plan a party for a friend\nInvite everybody.")),
+        ("leaked", ("用“勤勉”造一个句子。", "用“勤勉”造一个句子。\n他很勤勉。")),
+        ("leaked", ("How does AI help doctors?", "Below is an instruction that describes a task. It reads scans.")),
         ("leaked", ("What is tea?", "<|im_start|>assistant\nTea is a drink.<|im_end|>")),
         ("leaked", ("What is tea?", "[INST] What is tea? [/INST] Tea is a drink.")),
         ("leaked", ("What is tea?", "Below is an instruction that describes a task. Tea is a drink.")),
@@ -106,6 +117,20 @@ def test_planted_defects(code, fields):
         ("Which token ends a turn in ChatML?", "The turn ends with the token im_end."),
         ("What does a system prompt look like?", "You are a helpful assistant that answers questions."),
         ("系统提示词一般怎么写？", "你是一个乐于助人的助手。"),
+        (
+            "Name three fruits.",
+            "- red apples from the north\n- green pears from the south\n- sweet plums from the garden",
+        ),
+        ("列出三种水果。", "1. 北方的红苹果\n2. 南方的绿梨子\n3. 花园里的甜李子"),
+        ("Laugh.", "Ha ha ha ha ha ha ha ha ha ha ha"),
+        ("Say tea ten times.", "tea tea tea tea tea tea tea tea tea tea tea tea"),
+        ("The Road Not Taken", "The Road Not Taken\nTwo roads parted in a yellow wood."),
+        ("静夜思", "静夜思\n床前明月光"),
+        ("Write a system message for a chatbot.", "You are a helpful assistant. Be brief."),
+        (
+            "Who wrote it?",
+            "It was written in 1920. Nobody knew it then. It came out much later.\n\nWith kind regards\nyour old librarian in Leeds",
+        ),
         ("Once upon a time there was", "Once upon a time there was a king who had three sons and a daughter."),
     ],
 )
@@ -145,10 +170,10 @@ def test_what_can_be_counted_exactly_in_alpaca(shared):
     [
         (
             "02_alpaca/alpagasus_dolly_3k.jsonl.gz",
-            12,
+            16,
         ),  # people who end without a full stop; one who begins with the question
         ("02_alpaca/raschka_instruction_1100.jsonl", 0),
-        ("02_alpaca/llamafactory_alpaca_zh_demo.jsonl.gz", 1),  # one fence that is not closed
+        ("02_alpaca/llamafactory_alpaca_zh_demo.jsonl.gz", 2),  # one fence that is not closed, one cut off in a year
         ("02_alpaca/zh_extra_topics.jsonl.gz", 5),  # one empty, three without an end, one in a loop
     ],
 )

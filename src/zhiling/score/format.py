@@ -68,6 +68,16 @@ _zh_dangling = re.compile(
 _stop = re.compile(r"[.!?…](?=[\s\"”’)])|[。！？…](?!$)")
 _item = re.compile(r"\s*(?:[-*•#>|–—]|\d{1,3}[.)、:]|[A-Za-z][.):]|[（(]?[一二三四五六七八九十\d]{1,2}[)）、])")
 _signs = re.compile(r"[#@=|→\"“”‘《》–—\[\]<>/\\_*]|--|\.\.\.|https?:| by | BY |：|:")
+_ENDS = tuple(".!?…。！？;；:：\"”’'」』)）")
+_fenced = re.compile(r"^\s*```.*?^\s*```\s*$", re.DOTALL | re.MULTILINE)
+_head = re.compile(r"[^:：.。]{1,40}[:：]")
+_address = re.compile(r"https?:|www\.|\S@\S|#\w|^\s*(?:by|source|author|作者|来源|出处)\b", re.IGNORECASE)
+_formula = re.compile(r"[=|+<>\\{}]|\w\(.*\)\s*:?\s*$")
+_short_form = re.compile(r"\b(?:tweets?|hashtags?|slogans?|headlines?|captions?)\b|标语|口号|标题", re.IGNORECASE)
+_verse_alone = re.compile(
+    r"\b(?:tweets?|hashtags?|slogans?|headlines?|poems?|songs?|lyrics?|haikus?|verses?|raps?|rhym\w+|odes?|sonnets?|limericks?)\b|诗|歌曲|歌词|儿歌|标语|口号",
+    re.IGNORECASE,
+)
 _wants_json = re.compile(
     r"\b(?:in|to|as|into|valid|create|generate|output|return|write|construct|build|produce) (?:an? |the )?(?:valid )?json\b"
     r"|json ?(?:格式|对象|字符串|数组|形式)",
@@ -175,9 +185,8 @@ def _truncated(row: Example) -> str:
     latin = len(words) >= 6 and (words[-1].lower() in _dangling or line.endswith((",", "(", " -")))
     if latin and any("," in word for word in words[-4:-1]):  # the end of an enumeration
         latin = False
-    if not (han or latin or _unended(row.output)) or _code.search(line) or _verse.search(row.instruction):
-        return ""
-    return "…" + line[-30:]
+    weak = (han or latin or _unended(row.output)) and not _code.search(line) and not _verse.search(row.instruction)
+    return "…" + line[-30:] if weak or _breaks_off(row.output, row.instruction) else ""
 
 
 def _unended(output: str) -> bool:
@@ -192,10 +201,49 @@ def _unended(output: str) -> bool:
     rest = line[-(len(said[-MOST:]) - stops[-1].end()) :] if stops else line
     if len(stops) < 3 or _item.match(line) or _signs.search(rest) or any(rest.count(mark) > 3 for mark in ",，、"):
         return False
-    if said[-1].isascii():
-        words = rest.split()
-        return len(words) >= 2 and said[-1].islower() and sum(word[:1].isupper() for word in words) <= 0.5 * len(words)
-    return len(_han.findall(rest)) >= 4
+    return _is_prose(rest)
+
+
+def _breaks_off(output: str, instruction: str) -> bool:
+    """The last line has no end mark where the text shows that its lines have them: sentences before in this line, or lines of its kind.
+
+    Lines of one kind are the paragraphs, or the items of a list with one sort of marker. So a list without full stops is whole, and one
+    whose last item alone lacks it is not. Three end marks are asked for, two in a list.
+    """
+    said = output.rstrip()[-MOST:]
+    if len(said) < 40 or not (said[-1].isalnum() or said[-1] in ",，、"):
+        return False
+    lines = [line for part in _fenced.sub("\n", said).split("\n") if (line := part.strip())]
+    last = lines[-1] if lines else ""
+    kind = _kind(last)
+    body = _head.sub("", _item.sub("", last, count=1), count=1) if kind else last
+    stops = [found for found in _stop.finditer(body) if not body[: found.start()][-1:].isdigit()]
+    rest = body[stops[-1].end() :] if stops else body
+    if text.length(last) < 8 or _address.search(rest) or _formula.search(rest) or not _is_prose(rest):
+        return False
+    if ":" in rest.replace("：", ":") and any(mark in rest for mark in ",，、"):  # an enumeration, or a caption
+        return False
+    kin = [line for line in lines[:-1] if _kind(line) == kind and text.length(line) >= 6]
+    ended = sum(line.endswith(_ENDS) for line in kin)
+    whole = sum(line.endswith(_ENDS) + len(_stop.findall(line)) for line in lines[:-1]) + len(stops)
+    if len(stops) >= 3 or (stops and not kind and whole >= 4 and text.length(rest) >= 5):
+        return not _short_form.search(instruction)
+    return ended == len(kin) and ended + len(stops) >= (2 if kind else 3) and not _verse_alone.search(instruction)
+
+
+def _kind(line: str) -> str:
+    """The sort of a list's marker, "" for a paragraph."""
+    found = _item.match(line)
+    marker = found.group().strip() if found else ""
+    return "1" if marker[:1].isdigit() else marker[-1:]
+
+
+def _is_prose(rest: str) -> bool:
+    """Words enough, and no name or title."""
+    if not rest.isascii() and len(_han.findall(rest)) >= 4:
+        return True
+    words = rest.split()
+    return len(words) >= 2 and rest[-1] not in "*_" and sum(word[:1].isupper() for word in words) <= 0.5 * len(words)
 
 
 def _code_fence(row: Example) -> str:

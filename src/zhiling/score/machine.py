@@ -12,6 +12,7 @@ PROBE, TIMES = 12, 4  # a looped output holds any run of so many characters at l
 MOST = 8000  # characters of an output that are looked at
 LOOP = 4  # repetitions in a row, of 12 tokens and more in all
 SAME_LINES = 3
+STUCK, END = 8, 4  # repetitions up to the very end; characters there that tell in short outputs whether to look
 
 # Here repetition may be what was asked for, or the way such texts are.
 _may_repeat = re.compile(
@@ -21,6 +22,12 @@ _may_repeat = re.compile(
     r"|neural|function|program|script|drum|beat"
     r"|tongue)\b"
     r"|重复|反复|\d+[次遍]|诗|歌|词曲|说唱|绕口令|表格|矩阵|序列|规律|图案|代码|程序|数组|拟声|象声|叠词|网页|脚本|变量|日程|棋盘",
+    re.IGNORECASE,
+)
+_asked_to = re.compile(
+    r"\brepeat\w*|repetiti\w*|\d+ times|\b(?:twice|thrice|(?:ten|twenty|hundred|thousand|several|many|multiple) times|chant|chorus|lyrics"
+    r"|binary|ascii|pattern|matrix|grid|array|copies|tongue|rhythm|onomatopoeia|laugh\w*|sounds?)\b"
+    r"|重复|反复|\d+[次遍]|歌词|绕口令|矩阵|图案|数组|拟声|象声|叠词",
     re.IGNORECASE,
 )
 _token = re.compile(
@@ -57,19 +64,27 @@ _about_prompts = re.compile(
     re.IGNORECASE,
 )
 
+_writes_prompts = re.compile(
+    r"\bprompts?\b|system message|assistant|chatbot|role-?play|token|template|提示词|提示语|聊天机器人|系统消息|助手|助理|角色扮演|模板",
+    re.IGNORECASE,
+)
+
 
 def repetition(row: Example) -> str:
     """What an output repeats when it is caught in a loop: a run of tokens over and over, or the same lines."""
-    said = row.output[:MOST].rstrip()
+    said = row.output[-MOST:].strip()
     size = len(said)
-    if size < PROBE * TIMES or not _probed(said) or _may_repeat.search(row.instruction):
+    if size < PROBE * TIMES // 2 or not _probed(said):
         return ""
+    if _may_repeat.search(row.instruction):
+        return "" if _asked_to.search(row.instruction) else _stuck(text.tokens(said))
     lines = [line.strip() for line in said.split("\n") if text.length(line) > 3]
     for line in dict.fromkeys(lines):
         again = lines.count(line)
         if again > SAME_LINES and 2 * again >= len(lines):
             return f"{again} x {text.cut(line, 40)}"
-    return _loop(text.tokens(said))
+    tokens = text.tokens(said)
+    return _loop(tokens) or _stuck(tokens)
 
 
 def _probed(said: str) -> bool:
@@ -77,7 +92,7 @@ def _probed(said: str) -> bool:
     size = len(said)
     return any(
         said.count(said[at : at + PROBE]) >= TIMES for at in (size - PROBE, size // 2, 3 * size // 4, size - 2 * PROBE)
-    )
+    ) or (said.count(said[-END:]) >= STUCK)
 
 
 def _loop(tokens: list[str]) -> str:
@@ -94,6 +109,20 @@ def _loop(tokens: list[str]) -> str:
     return ""
 
 
+def _stuck(tokens: list[str]) -> str:
+    """The shortest run of tokens that follows itself at least eight times up to the very end, as a model does that finds no end."""
+    for period in range(1, min(len(tokens) // STUCK, 60) + 1):
+        unit = tokens[-period:]
+        if all(tokens[-period * (k + 1) : -period * k] == unit for k in range(1, STUCK)) and _says(unit):
+            return f"… {text.cut(' '.join(unit), 40)} …"
+    return ""
+
+
+def _says(unit: list[str]) -> bool:
+    """Whether it is words that are repeated: no digits, and no sound written out (ha ha ha, 哈哈哈)."""
+    return not all(map(str.isdigit, unit)) and (len(unit) > 1 or len(unit[0]) > 3)
+
+
 def leaked(row: Example) -> str:
     """A chat format's control token, a prompt's usual preamble, or the instruction itself at the head of the output."""
     for said in (row.output, row.instruction, row.input):
@@ -103,17 +132,26 @@ def leaked(row: Example) -> str:
             )
     head = row.output[:MOST]
     found = _preamble.search(head) if any(hint in head.lower() for hint in _hints) else None
-    if found and not _about_prompts.search(row.instruction):
+    if found and not (
+        _about_prompts.search(row.instruction) if found.start() else _writes_prompts.search(row.instruction)
+    ):
         return text.cut(found.group(), 40)
     asked = row.instruction.strip()
-    if (
-        len(asked) >= 15
-        and row.output.lstrip().startswith(asked)
-        and _is_request(asked)
-        and len(row.output.strip()) > len(asked) + 20
-    ):
+    if not asked or not row.output.lstrip().startswith(asked):
+        return ""
+    more = row.output.strip()[len(asked) :]
+    if (len(asked) >= 15 and _is_request(asked) and len(more) > 20) or (more.startswith("\n") and _no_title(asked)):
         return say("the output begins with the instruction", "输出以指令开头")
     return ""
+
+
+def _no_title(asked: str) -> bool:
+    """A line that is no heading, and may not stand above an answer as its own: a sentence, or words few of which are capitalised."""
+    if "\n" in asked or text.length(asked) < 4:
+        return False
+    words = [word for word in asked.split() if word[0].isalpha()]
+    plain = asked.isascii() and 2 * sum(word[0].isupper() for word in words) <= len(words)
+    return plain or asked[-1] in ".?!。？！：" or (not asked.isascii() and _zh_request.search(asked) is not None)
 
 
 _request = re.compile(
@@ -123,6 +161,11 @@ _request = re.compile(
     r"|determine)\b"
     r"|.*[?？]$|请|写|创建|生成|给出|提供|描述|解释|列出|翻译|总结|分类|改写|设计|计算|比较|编写|介绍|根据|将|把",
     re.IGNORECASE,
+)
+
+
+_zh_request = re.compile(
+    r"^(?:请|写|创|生成|给|提供|描述|解释|列|翻译|总结|分|改|设计|计算|比较|编|介绍|根据|将|把|用|为|对|从|找|说|识别|回答|判断|构|制|使用|建议|推荐|选择)"
 )
 
 
