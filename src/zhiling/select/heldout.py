@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
-from zhiling.select.join import LOW, pairs
+from zhiling.select.join import pairs
 from zhiling.select.rank import distinct
-from zhiling.select.shingles import Ints, Sets, build
+from zhiling.select.shingles import LOW, Ints, Sets, build
 from zhiling.text import blank, jaccard, normalise, shingles
 from zhiling.types import Example, Verdict
 
@@ -125,4 +126,4 @@ def _without_wording(sets: Sets, held: int) -> Sets:
     stays = ~common[shingle]
     shared: Ints = np.bincount(owner[stays], minlength=len(sets))
     starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(shared)])
-    return Sets(sets.sizes - sets.shared + shared, starts, sets.keys[stays])
+    return replace(sets, sizes=sets.sizes - sets.shared + shared, starts=starts, keys=sets.keys[stays])
