@@ -229,3 +229,35 @@ def test_the_embedded_models_ranking_is_torchs() -> None:
         expected = sum(float(table[len(context) - 1 + i, token]) for i, token in enumerate(ids))
         assert total == pytest.approx(expected, abs=1e-3) and each == pytest.approx(expected / len(ids), abs=1e-3)
     assert max(whole) == whole[1]
+
+
+@pytest.mark.model
+def test_a_beginning_that_prompts_share_is_read_once_and_changes_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    from zhiling.llm import decode
+
+    said = "Write the word that means the same as the word below, and write nothing else."
+    pairs = [(Request(messages=(("user", f"{said}\n\n{word}"),)), twin) for word, twin in WORDS]
+    read: list[int] = []
+    once = decode._read_once
+
+    def noted(model: object, ids: object) -> tuple[int, object]:
+        found = once(model, ids)
+        read.append(found[0])
+        return found
+
+    async def main() -> list[list[float]]:
+        async with open_model({"provider": "transformers", "threads": 1, "device": "cpu"}, cache=None) as model:
+            return list(await asyncio.gather(*(model.score(request, twin) for request, twin in pairs)))
+
+    monkeypatch.setattr(decode, "_read_once", noted)
+    together = asyncio.run(main())
+    monkeypatch.setattr(decode, "SHARED", 1 << 30)
+    alone = asyncio.run(main())
+    assert min(read[: len(read) // 2]) > 16 and read[len(read) // 2 :] == [0] * (len(read) // 2)
+    assert [len(row) for row in together] == [len(row) for row in alone]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-3)
+
+
+WORDS = (("large", "big"), ("to be very tired", "exhausted"), ("glad", "in good spirits"), ("quick", "fast"))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LOGITS_BYTES = 1 << 29
 """Scoring keeps at most this many bytes of logits at a time."""
+SHARED = 16
+"""From this many tokens on, a beginning that all contexts of a group have in common is read once for all of them."""
 
 
 @dataclass(slots=True)
@@ -97,7 +99,10 @@ def _score_group(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: i
     ids, mask = ids.to(model.device), mask.to(model.device)
     with torch.inference_mode():
         tail = {"logits_to_keep": longest - first} if _takes(model, "logits_to_keep") else {}
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **tail).logits
+        done, cache = _read_once(model, ids[:, :first])
+        logits = model(
+            input_ids=ids[:, done:], attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **tail
+        ).logits
         logits = logits[:, -(longest - first) : -1].float()
         chosen = logits.gather(2, ids[:, first + 1 :].unsqueeze(2)).squeeze(2) - logits.logsumexp(2)
     table = chosen.cpu().tolist()
@@ -105,6 +110,25 @@ def _score_group(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: i
         table[i][len(context) - 1 - first : len(context) - 1 - first + len(continuation)]
         for i, (context, continuation) in enumerate(rows)
     ]
+
+
+def _read_once(model: Any, ids: torch.Tensor) -> tuple[int, Any]:
+    """(how many leading tokens the rows share, the key-value cache after them for each row); (0, None) where it is not worth it.
+
+    The rows of one instruction differ only behind it, so that most of their contexts need not be read again for each.
+    """
+    alike = (ids == ids[:1]).all(0)
+    shared = int(alike.long().cumprod(0).sum()) if ids.shape[1] else 0
+    if ids.shape[0] < 2 or shared < SHARED or not _takes(model, "past_key_values"):
+        return 0, None
+    tail = {"logits_to_keep": 1} if _takes(model, "logits_to_keep") else {}
+    cache = model(input_ids=ids[:1, :shared], use_cache=True, **tail).past_key_values
+    if (
+        type(cache).__name__ != "DynamicCache"
+    ):  # a state that is no list of keys and values cannot be handed to each row
+        return 0, None
+    cache.batch_repeat_interleave(ids.shape[0])
+    return shared, cache
 
 
 class _Step:
