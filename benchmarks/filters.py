@@ -4,14 +4,14 @@
 
 Ours: length, language, echo, refusal, placeholder and format over Alpaca's 52k rows and over 500,000 (the same rows again and again, a
 number added, so that no row equals another), in memory, one process. Theirs: text length, number of words, word and character repetition,
-special characters and alphanumeric share, over instruction, input and output as one text, in two ways: as it is used (`process` of its
-data set, one process, start-up, caching and all), and bare (`compute_stats_batched` on batches of 1,000 texts in memory, nothing else).
-Ours has no such frame around it here, so that the bare one is the comparison of like with like. Each counts its own CPU seconds. The rival
-runs in an environment of its own, made on demand, and is skipped with a reason where that cannot be made. A plain Python pass (words,
-trigrams, seven regular expressions) stands beside both.
+special characters and alphanumeric share, over instruction, input and output as one text, on the same two sizes and in two ways: as it is
+used (`process` of its data set, one process, start-up, caching and all), and bare (`compute_stats_batched` on batches of 1,000 texts in
+memory, nothing else). Ours has no such frame around it here, so that the bare one is the comparison of like with like. Each counts its own
+CPU seconds, and says the machine's load before it began. The rival runs in an environment of its own, made on demand, and is skipped with a
+reason where that cannot be made. A plain Python pass (words, trigrams, seven regular expressions) stands beside both.
 
-Figures: rows_per_cpu_s, rows_per_cpu_s_500k, plain_rows_per_cpu_s, datajuicer_rows_per_cpu_s, datajuicer_bare_rows_per_cpu_s,
-ratio_datajuicer (ours on 52k by theirs as it is used), ratio_datajuicer_bare.
+Figures: rows_per_cpu_s, plain_rows_per_cpu_s, datajuicer_rows_per_cpu_s, datajuicer_bare_rows_per_cpu_s, ratio_datajuicer (ours by theirs
+as it is used), ratio_datajuicer_bare, on 52k rows; and the same but the plain pass with `_500k`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import platform
 import re
 import resource
@@ -40,6 +41,7 @@ THEIRS = {
     "alphanumeric_filter": "AlphanumericFilter",
 }
 PACKAGES = ("py-data-juicer", "aiohttp", "ray")  # what it imports without asking for it
+MANY = 500_000
 
 
 def main() -> None:
@@ -51,19 +53,22 @@ def main() -> None:
     parser.add_argument("--rival", type=Path, help=argparse.SUPPRESS)  # how this script calls itself
     args = parser.parse_args()
     if args.rival:
-        print(json.dumps(datajuicer(json.loads(args.rival.read_text(encoding="utf-8")))))
+        texts = json.loads(args.rival.read_text(encoding="utf-8"))
+        told = datajuicer("", texts)
+        if not args.quick:
+            told += datajuicer("_500k", [f"{texts[at % len(texts)]} {at}" for at in range(MANY)])
+        print(json.dumps(told))
         return
     given = alpaca(args.data)[: 5000 if args.quick else None]
     rows = [ours("ours", given)]
     if not args.quick:
-        many = [
-            {**given[at % len(given)], "output": f"{given[at % len(given)]['output']} {at}"} for at in range(500_000)
-        ]
+        many = [{**given[at % len(given)], "output": f"{given[at % len(given)]['output']} {at}"} for at in range(MANY)]
         rows.append(ours("ours_500k", many))
+        del many
     texts = ["\n".join(row[name] or "" for name in ("instruction", "input", "output")) for row in given]
     rows.append(plain(texts))
     if not args.no_rival:
-        rows += rival(texts)
+        rows += rival(texts, args.quick)
     report(rows, args.json)
 
 
@@ -79,7 +84,7 @@ def ours(name: str, given: list[dict[str, str]]) -> dict[str, Any]:
     from zhiling.types import Example
 
     rows = [Example("data", row["instruction"] or "", row["input"] or "", row["output"] or "") for row in given]
-    each = {}
+    each, busy = {}, load()
     for metric in METRICS:
         work = registry.get("scorer", metric).fn
         list(work(rows[:200]))  # patterns are compiled before the clock starts
@@ -88,7 +93,18 @@ def ours(name: str, given: list[dict[str, str]]) -> dict[str, Any]:
             pass
         each[metric] = time.process_time() - start
     said = {f"{metric}_per_cpu_s": round(len(rows) / seconds) for metric, seconds in each.items()}
-    return {"name": name, "rows": len(rows), "rows_per_cpu_s": round(len(rows) / sum(each.values())), **said}
+    return {
+        "name": name,
+        "rows": len(rows),
+        "load": busy,
+        "rows_per_cpu_s": round(len(rows) / sum(each.values())),
+        **said,
+    }
+
+
+def load() -> float:
+    """How many processes ran or waited to run, the mean of the last minute."""
+    return round(os.getloadavg()[0], 1)
 
 
 PLAIN = [
@@ -106,7 +122,7 @@ PLAIN = [
 
 
 def plain(texts: list[str]) -> dict[str, Any]:
-    start = time.process_time()
+    start, busy = time.process_time(), load()
     found = 0
     for text in texts:
         words = re.findall(r"\w+", text.lower())
@@ -116,12 +132,13 @@ def plain(texts: list[str]) -> dict[str, Any]:
     return {
         "name": "plain",
         "rows": len(texts),
+        "load": busy,
         "rows_per_cpu_s": round(len(texts) / (time.process_time() - start)),
         "found": found,
     }
 
 
-def rival(texts: list[str]) -> list[dict[str, Any]]:
+def rival(texts: list[str], quick: bool) -> list[dict[str, Any]]:
     home = Path(__file__).resolve().parents[1] / ".bench" / "filters"
     python = home / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     try:
@@ -133,8 +150,8 @@ def rival(texts: list[str]) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "texts.json"
             file.write_text(json.dumps(texts), encoding="utf-8")
-            command = [str(python), __file__, "--rival", str(file)]
-            told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+            command = [str(python), __file__, "--rival", str(file), *(["--quick"] if quick else [])]
+            told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=5400).stdout
     except (OSError, subprocess.SubprocessError) as error:
         return [{"name": "datajuicer", "skipped": f"cannot be run: {error}"}]
     found: list[dict[str, Any]] = json.loads(told.strip().splitlines()[-1])
@@ -145,7 +162,7 @@ def cpu() -> float:
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
-def datajuicer(texts: list[str]) -> list[dict[str, Any]]:
+def datajuicer(size: str, texts: list[str]) -> list[dict[str, Any]]:
     from importlib import import_module
 
     stats = import_module("data_juicer.utils.constant").Fields.stats
@@ -162,6 +179,7 @@ def datajuicer(texts: list[str]) -> list[dict[str, Any]]:
             assert len(samples[stats][0]) >= len(filters)
 
     work(texts[:50])
+    same: dict[str, Any] = {"rows": len(texts), "load": load()}
     start = cpu()
     work(texts)
     bare = round(len(texts) / (cpu() - start))
@@ -172,25 +190,21 @@ def datajuicer(texts: list[str]) -> list[dict[str, Any]]:
         .process(filters)
     )
     used = round(len(texts) / (cpu() - start))
-    same = {"rows": len(texts), "kept": len(left)}
+    same["kept"] = len(left)
     return [
-        {"name": "datajuicer", **same, "rows_per_cpu_s": used},
-        {"name": "datajuicer_bare", **same, "rows_per_cpu_s": bare},
+        {"name": f"datajuicer{size}", **same, "rows_per_cpu_s": used},
+        {"name": f"datajuicer_bare{size}", **same, "rows_per_cpu_s": bare},
     ]
 
 
 def report(rows: list[dict[str, Any]], out: Path | None) -> None:
     speed = {row["name"]: row.get("rows_per_cpu_s") for row in rows}
-    figures: dict[str, float | None] = {
-        "rows_per_cpu_s": speed["ours"],
-        "rows_per_cpu_s_500k": speed.get("ours_500k"),
-        "plain_rows_per_cpu_s": speed["plain"],
-        "datajuicer_rows_per_cpu_s": speed.get("datajuicer"),
-        "datajuicer_bare_rows_per_cpu_s": speed.get("datajuicer_bare"),
-    }
-    for way in ("datajuicer", "datajuicer_bare"):
-        theirs = speed.get(way)
-        figures[f"ratio_{way}"] = round(speed["ours"] / theirs, 2) if speed["ours"] and theirs else None
+    figures: dict[str, float | None] = {"plain_rows_per_cpu_s": speed["plain"]}
+    for size in ("", "_500k"):
+        mine = figures[f"rows_per_cpu_s{size}"] = speed.get(f"ours{size}")
+        for way in ("datajuicer", "datajuicer_bare"):
+            theirs = figures[f"{way}_rows_per_cpu_s{size}"] = speed.get(f"{way}{size}")
+            figures[f"ratio_{way}{size}"] = round(mine / theirs, 2) if mine and theirs else None
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
     print(json.dumps(figures))
