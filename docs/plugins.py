@@ -9,7 +9,8 @@ from typing import get_args
 from zhiling import registry
 
 TITLES = {
-    "constructor": "Constructors · 构造器", "scorer": "Scorers · 评分器", "selector": "Selectors · 选择器", "metric": "Metrics · 指标",
+    "constructor": "Constructors · 构造器", "verifier": "Verifiers · 校验器", "scorer": "Scorers · 评分器",
+    "selector": "Selectors · 选择器", "metric": "Metrics · 指标",
     "provider": "Providers · 模型来源",
 }  # fmt: skip
 

@@ -47,7 +47,7 @@ def estimate(recipe: Recipe, folder: Path | None = None) -> list[dict[str, Any]]
     RecipeError and DataError for what is wrong before work starts, ProviderError(kind="capability") for what a model cannot do.
     """
     sample, counts, size = _records(recipe)
-    planner = _Planner(recipe, folder, sample)
+    planner = _Planner(recipe, folder, sample, counts)
     steps.able(recipe, [*recipe.construct, *recipe.score], planner.model)
     out, made, held = [], 0, 0
     for name, count in counts.items():
@@ -87,27 +87,35 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 class _Planner:
     """The models of a recipe, unasked, with what is known of each."""
 
-    def __init__(self, recipe: Recipe, folder: Path | None, sample: Mapping[str, Sequence[Record]]) -> None:
-        self.recipe, self.folder, self.sample = recipe, folder, sample
+    def __init__(
+        self, recipe: Recipe, folder: Path | None, sample: Mapping[str, Sequence[Record]], counts: Mapping[str, int]
+    ) -> None:
+        self.recipe, self.folder, self.sample, self.counts = recipe, folder, sample, counts
         self.tasks = {name: spec.task(name) for name, spec in recipe.tasks.items()}
         self.models: dict[str, Model] = {}
         self._seen: dict[str, Seen] = {}
         self._examples: list[Example] | None = None
 
     def construct(self, step: Step, label: str, names: Sequence[str], rows: int) -> dict[str, Any]:
-        """A constructor asks for a task as a whole, so it is run whole."""
+        """A constructor asks for a task as a whole, so it is run whole; one that works on records is shown some, and scaled to all."""
         if not step.model:
             return _row(f"construct {step.kind}", rows=rows, calls=0)
         plugin = registry.get("constructor", step.kind)
-        asked: dict[str, dict[str, Request]] = {}
+        count, asked = plugin.facts.get("calls"), dict[str, dict[str, Request]]()
+        shown, whole = 0, 0
         for name in names:
-            task = self.tasks[name]
-            hand = self._hand(asked, step, task=task, seed=steps.task_seed(self.recipe.seed, task, label))
+            task, records = self.tasks[name], self.sample[name]
+            hand = self._hand(
+                asked, step, task=task, seed=steps.task_seed(self.recipe.seed, task, label), records=records
+            )
             _run(steps.propose(step.kind, step.settings, hand))
-        least = (
-            sum(int(count(step.settings, self.tasks[n])) for n in names) if (count := plugin.facts.get("calls")) else 0
-        )
-        return self._priced(f"construct {step.kind}", rows, asked, step.model, least=least)
+            if plugin.facts["over"] == "records":
+                shown += len(records)
+                whole += self.counts[name] - _away(self.recipe, name, self.counts[name])
+        scale = whole / shown if shown else 1.0
+        times = {name: len(self.sample[name]) if plugin.facts["over"] == "records" else 1 for name in names}
+        least = sum(int(count(step.settings, self.tasks[name])) * times[name] for name in names) if count else 0
+        return self._priced(f"construct {step.kind}", rows, asked, step.model, least=least, scale=scale)
 
     def score(self, step: Step, made: int) -> dict[str, Any]:
         """A scorer asks for each row, so it is shown some, and its calls are scaled to all."""
@@ -159,6 +167,7 @@ class _Planner:
         recipe, name = self.recipe, step.model or next(iter(self.recipe.models))
         given = {"tasks": self.tasks, "seed": recipe.seed, "embedder": Use(), "here": recipe.here, **more}
         given["scorers"] = steps.Scorers({s.kind: s for s in recipe.score}, lambda inner: self._hand(asked, inner))
+        given["verify"] = given["scorers"]["verify"]
         return steps.Hand(given, lambda: dry(self.model(name), asked.setdefault(name, {})))
 
     def _priced(
@@ -176,7 +185,7 @@ class _Planner:
         short = least - sum(len(requests) for requests in asked.values())
         if short > 0 and asked.get(main):  # it asks again, for what hangs on earlier replies
             requests = asked[main]
-            parts.append(self._part(main, requests, short / len(requests)))
+            parts.append(self._part(main, requests, scale * short / len(requests)))
         calls = round(sum(part.calls for part in parts))
         prompt, completion = round(sum(part.prompt for part in parts)), round(sum(part.completion for part in parts))
         return _row(
@@ -301,14 +310,25 @@ def _usable(recipe: Recipe, name: str) -> Iterator[Iterator[Record]]:
     spec = recipe.tasks[name]
     for item in spec.sources():
         where = {key: str(value) for key, value in item.where.items()} if item.where else None
-        source = Source(expand(item.path, recipe.here), item.format, item.columns, where, item.limit, item.table)
+        source = Source(
+            expand(item.path, recipe.here),
+            item.format,
+            item.columns,
+            where,
+            item.limit,
+            item.table,
+            recipe.answered(name),
+        )
         yield (row for row in read(source, spec.task(name)) if isinstance(row, Record))
 
 
 def _made(recipe: Recipe, step: Step, task: Task, count: int) -> int:
     """Rows of a constructor for a task of so many records: what they fill, or, by the fact `ready`, what it has ready at most."""
-    ready = registry.get("constructor", step.kind).facts.get("ready", lambda settings, task: None)(step.settings, task)
-    return (count - _away(recipe, task.name, count)) * step.per_record if ready is None else int(ready)
+    facts, left = registry.get("constructor", step.kind).facts, count - _away(recipe, task.name, count)
+    ready = facts.get("ready", lambda settings, task: None)(step.settings, task)
+    if ready is None:
+        return left * step.per_record
+    return int(ready) * (left if facts["over"] == "records" else 1)
 
 
 def _away(recipe: Recipe, name: str, count: int) -> int:

@@ -49,7 +49,8 @@ class DemoSpec:
 class TaskSpec:
     """A task of the recipe: what `types.Task` says, the data it comes with, and how many rows are set aside.
 
-    `heldout` is a number of rows (of groups, where the field `group` keeps rows together on one side), or a share below 1.
+    `heldout` is a number of rows (of groups, where the field `group` keeps rows together on one side), or a share below 1. `verifier` is
+    a name, a {name: settings} or a list of these; rows that none of them could check are dropped too, unless `unverified` is "keep".
     """
 
     description: Text = ""
@@ -61,7 +62,8 @@ class TaskSpec:
     labels: list[str] = field(default_factory=list)
     demos: list[DemoSpec] = field(default_factory=list)
     metric: str = "exact_match"
-    verifier: str | None = None
+    verifier: str | dict[str, Any] | list[str | dict[str, Any]] = field(default_factory=list)
+    unverified: Literal["drop", "keep"] = "drop"
     data: str | DataSpec | list[str | DataSpec] = field(default_factory=list)
     columns: dict[str, str] | None = None
     heldout: float = 0
@@ -71,8 +73,13 @@ class TaskSpec:
         """The noun that travels: descriptions in several languages are joined, since they say the same."""
         return Task(
             name, _joined(self.description), self.family, tuple(self.inputs), self.target, _joined(self.output_format), tuple(self.langs),
-            tuple(self.labels), tuple(Demo(demo.input, demo.output) for demo in self.demos), self.metric, self.verifier,
+            tuple(self.labels), tuple(Demo(demo.input, demo.output) for demo in self.demos), self.metric,
+            tuple(verifier if isinstance(verifier, str) else next(iter(verifier), "") for verifier in self.checks()),
         )  # fmt: skip
+
+    def checks(self) -> list[str | dict[str, Any]]:
+        """The verifiers as a list, whichever way they are written."""
+        return list(self.verifier) if isinstance(self.verifier, list) else [self.verifier]
 
     def sources(self) -> list[DataSpec]:
         """The data files, each with the task's columns where it names none of its own."""
@@ -166,6 +173,15 @@ class Recipe:
     budget: Mapping[str, float] | None = None
     cache: Path | None = None
 
+    def steps_for(self, task: str) -> list[Step]:
+        """The construct steps that work on a task."""
+        return [step for step in self.construct if task in (step.tasks or self.tasks)]
+
+    def answered(self, task: str) -> bool:
+        """Whether the task's data must bring the answers: a step fills templates with them, or nothing but the data makes rows."""
+        facts = [registry.get("constructor", step.kind).facts for step in self.steps_for(task)]
+        return not facts or any(fact["over"] == "task" and fact.get("makes") != "rows" for fact in facts)
+
 
 def load(path: Path, sets: Iterable[str] = ()) -> Recipe:
     """Read a recipe file; `sets` are "dotted.key=yaml value" overrides. Raises RecipeError for anything wrong in it."""
@@ -225,9 +241,18 @@ def build(data: Mapping[str, Any], here: Path, where: Where | None = None, text:
     def steps(sort: registry.Sort, key: str, given: Sequence[str | Mapping[str, Any]]) -> list[Step]:
         return steps_of(sort, given, raw.tasks, models, where, key)
 
+    construct, score, select = (
+        steps("constructor", "construct", raw.construct), steps("scorer", "score", raw.score), steps("selector", "select", raw.select),
+    )  # fmt: skip
+    for name, task in raw.tasks.items():
+        _check_data(name, task, [step for step in construct if name in (step.tasks or raw.tasks)], where)
+    if checks := _checks(raw.tasks, models, where):
+        score.insert(0, checks)
+        must = [name for name in checks.settings["checks"] if raw.tasks[name].unverified == "drop"]
+        select.insert(0, Step("verify", {"must": must}, "tasks"))
     return Recipe(
         raw.name or "recipe", raw.seed, here, models, raw.tasks,
-        steps("constructor", "construct", raw.construct), steps("scorer", "score", raw.score), steps("selector", "select", raw.select),
+        construct, score, select,
         _tune(raw.tune), (EvaluateSpec() if raw.evaluate is True else raw.evaluate or None),
         (ReportSpec() if raw.report is True else raw.report or None), raw.shard_rows, text,
         raw.budget, Path(os.path.expandvars(here / Path(raw.cache).expanduser())) if raw.cache else None,
@@ -256,19 +281,44 @@ def _tune(given: dict[str, Any] | bool | None) -> TuneSpec | None:
 
 def _check_task(name: str, task: TaskSpec, where: Where) -> None:
     registry.get("metric", task.metric, where.at(("tasks", name, "metric")))
-    if not task.sources():
-        mend = say("set data: a file, or several", "请设置 data：一个或多个文件")
-        raise RecipeError(
-            say(f"the task '{name}' has no data", f"任务“{name}”没有数据"), where=where.at(("tasks", name)), mend=mend
-        )
     if task.heldout < 0:
         raise RecipeError(
             say("heldout cannot be negative", "heldout 不能为负"), where=where.at(("tasks", name, "heldout"))
         )
 
 
+def _check_data(name: str, task: TaskSpec, construct: Sequence[Step], where: Where) -> None:
+    """Raise RecipeError for a task without data, unless each step that constructs it makes rows of its own."""
+    facts = [registry.get("constructor", step.kind).facts for step in construct]
+    if task.sources() or (facts and all(fact.get("makes") == "rows" for fact in facts)):
+        return
+    raise RecipeError(
+        say(f"the task '{name}' has no data", f"任务“{name}”没有数据"), where=where.at(("tasks", name)),
+        mend=say("set data: a file, or several", "请设置 data：一个或多个文件"),
+    )  # fmt: skip
+
+
+def _checks(tasks: Mapping[str, TaskSpec], models: Mapping[str, Any], where: Where) -> Step | None:
+    """The scorer `verify` with every task's verifiers, checked; None where no task has one. One model serves all that ask one."""
+    checks: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    asked: dict[str, str] = {}
+    for name, task in tasks.items():
+        for index, item in enumerate(task.checks()):
+            step = _step("verifier", item, where, ("tasks", name, "verifier", index), tasks, models)
+            checks.setdefault(name, []).append((step.kind, dict(step.settings)))
+            if step.model:
+                asked.setdefault(step.model, step.where)
+    if len(asked) > 1:
+        raise RecipeError(
+            say(f"verifiers ask several models: {', '.join(asked)}", f"校验器使用了多个模型：{'、'.join(asked)}"),
+            where=list(asked.values())[1], mend=say("name one model for all of them", "请统一使用一个模型"),
+        )  # fmt: skip
+    return Step("verify", {"checks": checks}, "tasks", model=next(iter(asked), "")) if checks else None
+
+
 AROUND: dict[str, tuple[str, ...]] = {
     "constructor": ("tasks", "model", "per_record"),
+    "verifier": ("model",),
     "scorer": ("model",),
     "selector": (),
 }

@@ -1,4 +1,4 @@
-"""Five decorators and one table: how a recipe's names become functions.
+"""Six decorators and one table: how a recipe's names become functions.
 
 A plug-in is a plain function. Its keyword-only parameters are either **settings** (with a type and usually a default; the
 recipe sets them, pydantic checks them) or **handed** by the house (`task`, `model`, `embedder`, ...; see `HANDED`). Nothing else
@@ -26,12 +26,15 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from zhiling.errors import RecipeError, missing, say
 
-Sort: TypeAlias = Literal["constructor", "scorer", "selector", "metric", "provider"]
+Sort: TypeAlias = Literal["constructor", "verifier", "scorer", "selector", "metric", "provider"]
 F = TypeVar("F", bound=Callable[..., Any])
 
-HANDED = frozenset({"task", "tasks", "seed", "model", "embedder", "scorers", "scores", "heldout", "here"})
+HANDED = frozenset(
+    {"task", "tasks", "seed", "model", "embedder", "scorers", "verify", "records", "scores", "heldout", "here"}
+)
 """What the house hands to a plug-in that names it: `task` a Task; `tasks` {name: Task}; `seed` an int for this row's work; `model`
-an llm.Model; `embedder` an embed.Embedder; `scorers` {name: async fn(examples) -> scores}; `scores` {(example, scorer): Score};
+an llm.Model; `embedder` an embed.Embedder; `scorers` {name: async fn(examples) -> scores}; `verify` the one of them that asks a task's
+verifiers; `records` a shard of the task's Records, none of them held out; `scores` {(example, scorer): Score};
 `heldout` the held-out Examples; `here` the recipe's folder, against which paths are resolved."""
 
 BUILTIN: dict[Sort, dict[str, str]] = {
@@ -40,7 +43,9 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "retrieve": "zhiling.construct.retrieve",
         "generate": "zhiling.construct.generate.instructions",
     },
+    "verifier": {},
     "scorer": {
+        "verify": "zhiling.score.verify",
         "length": "zhiling.score.rules",
         "language": "zhiling.score.rules",
         "echo": "zhiling.score.rules",
@@ -62,6 +67,7 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "wording": "zhiling.score.wording",
     },
     "selector": {
+        "verify": "zhiling.select.verify",
         "heldout": "zhiling.select.heldout",
         "exact": "zhiling.select.duplicates",
         "near": "zhiling.select.duplicates",
@@ -105,6 +111,10 @@ class Plugin:
         package, _, rest = self.fn.__module__.partition(".")
         return room_version(rest.split(".")[0]) if package == "zhiling" else module_version(self.fn.__module__)
 
+    def versions(self, settings: Mapping[str, Any]) -> list[str]:
+        """Its own version, and those of the plug-ins that it calls with these settings (the fact `stands_on`)."""
+        return [self.version, *(other.version for other in self.facts.get("stands_on", lambda _: ())(settings))]
+
     @property
     def doc(self) -> str:
         """The first line of the docstring."""
@@ -133,9 +143,10 @@ def constructor(name: str, **facts: Any) -> Callable[[F], F]:
     """Register a constructor.
 
     `over="task"` (default): fn(*, task, ...) yields Templates and Rejects once per task; the house fills the templates with the
-    task's records. Examples may be among them: rows that are ready, and that no record fills. `over="records"`: fn(records, *, ...)
-    yields Examples and Rejects for a shard of records. Either may be async. Fact, optional: `ready`, fn(settings, task) -> how many
-    Examples it has ready at most, None where records fill templates; a plan counts rows by it.
+    task's records. Examples may be among them: rows that are ready, and that no record fills. `over="records"`: fn(*, task, records,
+    ...) yields Examples and Rejects once per shard of the task's records, which need bring no answers. Either may be async. Facts,
+    optional: `ready`, fn(settings, task) -> how many Examples it has ready at most (of `over="records"`: per record), None where records
+    fill templates; a plan counts rows by it. `makes="rows"`: it needs no records, so that its tasks may have no data.
 
     Facts of one that asks a model, all optional, checked or counted before anything is asked: `asks`, fn(settings) -> whether it asks
     one at all (default: always); `needs`, the capabilities (`llm.base`) without which it cannot work; `uses`, fn(settings) -> names of
@@ -144,12 +155,22 @@ def constructor(name: str, **facts: Any) -> Callable[[F], F]:
     return _register("constructor", name, {"over": "task", **facts})
 
 
+def verifier(name: str, **facts: Any) -> Callable[[F], F]:
+    """Register a verifier: fn(examples, *, ...) yields exactly one Score per example, in order; may be async.
+
+    The value is 1.0 where the row was checked and is right, 0.0 where it is wrong, which `why` says, None where it could not be checked.
+    Facts: `langs`, `paper`; `needs`, what the model that it asks must be able to do, where it asks one.
+    """
+    return _register("verifier", name, facts)
+
+
 def scorer(name: str, **facts: Any) -> Callable[[F], F]:
     """Register a scorer: fn(examples, *, ...) yields exactly one Score per example, in order; may be async.
 
     Facts: `low` and `high` (the value's range), `better` ("high", "low" or "none"), `langs`, `paper`; `needs`, what the model that it
     asks must be able to do (`llm.base.Capability`), which is checked before work starts; `length_neutral`, true where selectors shall
-    rank by what output length does not explain; `passport`, what is known of it, as `score/passports.json` says it of ours.
+    rank by what output length does not explain; `passport`, what is known of it, as `score/passports.json` says it of ours; `stands_on`,
+    fn(settings) -> the plug-ins that it calls; `asks`, fn(settings) -> whether it asks the model that it names (default: always).
     """
     return _register("scorer", name, facts)
 

@@ -253,7 +253,16 @@ class Run:
         """Everything that a plug-in may ask for; the model only comes into being when one does."""
         given = {"tasks": self.tasks, "seed": self.recipe.seed, "embedder": Use(), "here": self.recipe.here, **more}
         given["scorers"] = steps.Scorers({item.kind: item for item in self.recipe.score}, self.hand)
+        given["verify"] = given["scorers"]["verify"]
         return steps.Hand(given, lambda: self.model(step.model or next(iter(self.recipe.models))))
+
+    def checks(self, task: str) -> Any:
+        """A task's verifiers with their settings, their code and the files that they name, for keys."""
+        for step in self.recipe.score:
+            if step.kind == "verify":
+                own = {"checks": {task: step.settings["checks"].get(task, [])}}
+                return own, registry.get("scorer", "verify").versions(own), named_files(own, self.recipe.here)
+        return None
 
     def identity(self, step: Step) -> str:
         """Which model a step asks: part of its key, so that another model means other work."""
@@ -310,9 +319,19 @@ def digest(path: Path) -> str:
 
 def named_files(settings: Mapping[str, Any], here: Path) -> list[str]:
     """Digests of the files and folders that a step's settings name, so that an edited template re-does its step."""
-    values = [item for value in settings.values() for item in (value if isinstance(value, list | tuple) else [value])]
-    texts = [value for value in values if isinstance(value, str) and value and len(value) < 512 and "\n" not in value]
+    texts = [text for text in _texts(settings) if 0 < len(text) < 512 and "\n" not in text]
     return [digest(here / text) for text in texts if (here / text).exists()]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def plain(value: Any) -> Any:

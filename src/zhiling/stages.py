@@ -9,6 +9,7 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from zhiling import ledger, registry, steps
@@ -20,7 +21,7 @@ from zhiling.recipe import Step
 from zhiling.run import Run, Work, digest, named_files, plain
 from zhiling.store import Done, Entry, Output, read, write
 from zhiling.tables import write_tables
-from zhiling.types import Reject, row_seed
+from zhiling.types import Record, Reject, row_seed
 
 
 def read_data(run: Run) -> dict[str, list[Output]]:
@@ -30,8 +31,9 @@ def read_data(run: Run) -> dict[str, list[Output]]:
         for index, item in enumerate(spec.sources()):
             where = {key: str(value) for key, value in item.where.items()} if item.where else None
             source = Source(
-                expand(item.path, run.recipe.here), item.format, item.columns, where, item.limit, item.table
-            )
+                expand(item.path, run.recipe.here), item.format, item.columns, where, item.limit, item.table,
+                run.recipe.answered(name),
+            )  # fmt: skip
             args = {"source": source, "task": run.tasks[name], "shard_rows": run.recipe.shard_rows}
             beside = [source.path.with_name(source.path.name + end) for end in ("-wal", ".wal")]  # of a database in use
             content = [digest(path) for path in (source.path, *beside) if path == source.path or path.exists()]
@@ -40,7 +42,7 @@ def read_data(run: Run) -> dict[str, list[Output]]:
     for done in run.shards("steps:read_file", "prefix", works, ("data",)):
         shards[done.stage.split("/")[1]] += done.of("records")
     for name, outputs in shards.items():
-        if not outputs:
+        if not outputs and run.recipe.tasks[name].sources():
             see = 'zhiling sql RUN "select * from rejects"'
             what = say(f"the task '{name}' has no usable rows", f"任务“{name}”没有可用的数据行")
             mend = say(f"see the quarantined ones: {see}", f"查看被隔离的行：{see}")
@@ -68,13 +70,20 @@ def construct(run: Run, records: Mapping[str, Sequence[Output]]) -> tuple[list[O
     """All ways of constructing over all their tasks: (drafts for training, held-out examples for evaluation).
 
     Each step first yields templates for a task (`propose`), then these are filled with the task's records. The first step that
-    has templates for a task also words its held-out rows; the description does where steps only have rows that are ready.
+    has templates for a task also words its held-out rows; the description does where steps only have rows that are ready, and where
+    records bring no answers, the step that makes rows of them makes the held-out ones too.
     """
     lines = {name: line(run, name, outputs) for name, outputs in records.items()}
-    works, worded, ready = list[Work](), set[str](), list[Output]()
+    works, worded, ready, held = list[Work](), set[str](), list[Output](), list[Output]()
     for index, step in enumerate(run.recipe.construct):
         label = f"{index}-{step.kind}"
         for name in step.tasks or run.tasks:
+            if registry.get("constructor", step.kind).facts["over"] == "records":
+                ready += made_of(run, label, step, name, records[name], lines[name], heldout=False)
+                if name not in worded and not run.recipe.answered(name) and lines[name].cut >= 0:
+                    worded.add(name)
+                    held += made_of(run, label, step, name, records[name], lines[name], heldout=True)
+                continue
             proposal = propose(run, label, step, name)
             ready += proposal.of("drafts")
             templates = proposal.of("templates")
@@ -106,7 +115,32 @@ def construct(run: Run, records: Mapping[str, Sequence[Output]]) -> tuple[list[O
             ]
     made = run.shards("steps:fill_shard", "path", works, ("construct", "library"))
     drafts = [*(output for done in made for output in done.of("drafts")), *ready]
-    return drafts, [output for done in made for output in done.of("heldout")]
+    return drafts, [*(output for done in made for output in done.of("heldout")), *held]
+
+
+def made_of(
+    run: Run, label: str, step: Step, name: str, records: Sequence[Output], line: steps.Line, *, heldout: bool
+) -> list[Output]:
+    """The rows that a step makes of a task's records on one side of the line, a shard at a time."""
+    done = [
+        propose(run, label, step, name, Side(shard, f"{index:05d}", line, heldout))
+        for index, shard in enumerate(records)
+    ]
+    return [output for one in done for output in one.of("heldout" if heldout else "drafts")]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A shard of a task's records, and which side of the line between training and held-out ones is worked on."""
+
+    shard: Output
+    number: str
+    line: steps.Line
+    heldout: bool
+
+    def records(self, run: Run) -> list[Record]:
+        """The records on that side."""
+        return [record for record in read(run.folder, [self.shard]) if self.line.beyond(record) == self.heldout]
 
 
 def described(run: Run, name: str) -> list[Output]:
@@ -135,25 +169,37 @@ def pool(run: Run, name: str, records: Sequence[Output], line: steps.Line) -> li
     return run.once(key, f"pool/{name}", name, work).of("pool")
 
 
-def propose(run: Run, label: str, step: Step, name: str) -> Done:
-    """One step's templates for one task, and the rows that it has ready; a constructor may ask a model here."""
+def propose(run: Run, label: str, step: Step, name: str, side: Side | None = None) -> Done:
+    """One step's templates for one task, and the rows that it has ready; a constructor may ask a model here.
+
+    One that works on records is called for one `side` of a shard of them at a time.
+    """
     plugin, task = registry.get("constructor", step.kind), run.tasks[name]
     versions = (
         plugin.version,
         registry.room_version("library"),
         run.identity(step),
         named_files(step.settings, run.recipe.here),
+        run.checks(name) if "verify" in plugin.wants else (),
     )
-    key = run.key("propose", label, name, step.settings, task, run.recipe.seed, versions)
+    key = run.key("propose", label, name, step.settings, task, run.recipe.seed, versions, *([side] if side else []))
 
     def work() -> steps.Result:
-        hand = run.hand(step, task=task, seed=steps.task_seed(run.recipe.seed, task, label))
-        expected = plugin.facts.get("calls")
-        with run.asking(f"construct/{label}", expected(step.settings, task) if expected else None, task=name):
+        records = side.records(run) if side else []
+        seed = steps.task_seed(run.recipe.seed, task, label)
+        hand = run.hand(step, task=task, seed=seed, records=records)
+        each = plugin.facts.get("calls")
+        expected = None if each is None else each(step.settings, task) * (len(records) if side else 1)
+        with run.asking(f"construct/{label}", expected, task=name):
             made = steps.wait(steps.propose(step.kind, step.settings, hand))
-        return steps.proposed(str(run.folder), f"{label}/{name}-{key[:12]}", made)
+        kind = "heldout" if side and side.heldout else "drafts"
+        part = f"{name}-{side.number}-{kind}" if side else name
+        return steps.proposed(str(run.folder), f"{label}/{part}-{key[:12]}", made, kind)
 
-    return run.once(key, f"propose/{label}", name, work)
+    if side is None:
+        return run.once(key, f"propose/{label}", name, work)
+    stage = f"heldout/{label}" if side.heldout else f"propose/{label}"
+    return run.once(key, stage, f"{name}.{side.number}", work)
 
 
 def merge(run: Run, drafts: Sequence[Output]) -> tuple[list[Output], list[Output]]:
@@ -183,20 +229,21 @@ def score(run: Run, examples: Sequence[Output]) -> list[Output]:
     for step in run.recipe.score:
         plugin = registry.get("scorer", step.kind)
         for index, shard in enumerate(examples):
-            if "model" in plugin.wants:
+            if registry.asks(plugin, step.settings):
                 outputs += _score_here(run, step, index, shard, len(examples)).of("scores")
             else:
                 settings = {"scorer": step.kind, "settings": dict(step.settings)}
-                args = {**settings, "rows": shard, "tasks": run.tasks, "seed": run.recipe.seed}
-                works.append(Work(f"score/{step.kind}", f"{index:05d}", args, (plugin.version,)))
+                args = {**settings, "rows": shard, "tasks": run.tasks, "seed": run.recipe.seed, "here": run.recipe.here}
+                more = (plugin.versions(step.settings), named_files(step.settings, run.recipe.here))
+                works.append(Work(f"score/{step.kind}", f"{index:05d}", args, more))
     for done in run.shards("steps:score_shard", "path", works):
         outputs += done.of("scores")
     return sorted(outputs, key=lambda output: output.path)
 
 
 def _score_here(run: Run, step: Step, index: int, shard: Output, total: int) -> Done:
-    version = registry.get("scorer", step.kind).version
-    key = run.key("score", step.kind, step.settings, shard.path, run.tasks, version, run.identity(step))
+    versions = registry.get("scorer", step.kind).versions(step.settings), named_files(step.settings, run.recipe.here)
+    key = run.key("score", step.kind, step.settings, shard.path, run.tasks, versions, run.identity(step))
 
     def work() -> steps.Result:
         rows = list(read(run.folder, [shard]))
@@ -248,7 +295,8 @@ def select(
         outputs.append(write(run.folder, f"ledger/{key[:12]}.parquet", "ledger", counted()))
         balance = ledger.balance(ledger.came_in(run.done), counts)
         named = [{"selector": step.kind, "settings": plain(step.settings)} for step in chain]
-        return outputs, {"came": balance.came, "states": dict(balance.states), "chain": named}
+        given = {"seed": run.recipe.seed, "tasks": plain(run.tasks), "here": str(run.recipe.here)}
+        return outputs, {"came": balance.came, "states": dict(balance.states), "chain": named, **given}
 
     done = run.once(key, "select", "all", work)
     run.summary.balance = ledger.Balance(done.facts["came"], done.facts["states"])

@@ -130,21 +130,29 @@ def split(root: str, path: str, items: Iterable[Any], kind: str) -> Result:
     return outputs, {"made": made, "rejects": len(rejects)}
 
 
-def proposed(root: str, path: str, items: Sequence[Template | Example | Reject]) -> Result:
-    """What a constructor yields for a task: templates, rows that are ready, and rejects, each as a file."""
+def proposed(root: str, path: str, items: Sequence[Template | Example | Reject], kind: str) -> Result:
+    """What a constructor yields for a task: templates, rows that are ready (drafts, or held out), and rejects, each as a file."""
     outputs, facts = split(root, path, (item for item in items if not isinstance(item, Example)), "templates")
     ready = [item for item in items if isinstance(item, Example)]
     if ready:
-        outputs.append(write(Path(root), f"drafts/{path}.parquet", "drafts", ready))
+        outputs.append(write(Path(root), f"{kind}/{path}.parquet", kind, ready))
     return outputs, {**facts, "ready": len(ready)}
 
 
 def score_shard(
-    root: str, path: str, scorer: str, settings: Mapping[str, Any], rows: Output, tasks: Mapping[str, Task], seed: int
+    root: str,
+    path: str,
+    scorer: str,
+    settings: Mapping[str, Any],
+    rows: Output,
+    tasks: Mapping[str, Task],
+    seed: int,
+    here: Path,
 ) -> Result:
     """One shard of examples through one scorer that needs no model."""
     examples = list(read(Path(root), [rows]))
-    scores = wait(score(scorer, settings, examples, {"tasks": tasks, "seed": seed, "embedder": Use()}))
+    hand = {"tasks": tasks, "seed": seed, "embedder": Use(), "here": here}
+    scores = wait(score(scorer, settings, examples, hand))
     return [write(Path(root), f"scores/{path}.parquet", "scores", scores)], {"scored": len(scores)}
 
 
@@ -241,6 +249,12 @@ def able(recipe: Recipe, asking: Iterable[Step], model: Callable[[str], Model]) 
     for step in asking:
         plugin = registry.get("scorer" if step in recipe.score else "constructor", step.kind)
         wanted = [(step.model, need) for need in plugin.facts.get("needs", ()) if step.model]
+        wanted += [
+            (step.model, need)
+            for other in plugin.facts.get("stands_on", lambda _: ())(step.settings)
+            for need in other.facts.get("needs", ())
+            if step.model
+        ]
         for scorer in plugin.facts["uses"](step.settings) if "uses" in plugin.facts else ():
             name = listed[scorer].model if scorer in listed else next(iter(recipe.models))
             wanted += [(name, need) for need in registry.get("scorer", scorer).facts.get("needs", ())]

@@ -50,7 +50,7 @@ class Task:
     """What a model should learn to do.
 
     `inputs` names the data fields that a row brings; `target` the field that holds the answer; `labels` the closed set of
-    answers, empty for open tasks. `metric` and `verifier` are names in the registry.
+    answers, empty for open tasks. `metric` and `verifiers` are names in the registry.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Task:
     labels: tuple[str, ...] = ()
     demos: tuple[Demo, ...] = ()
     metric: str = "exact_match"
-    verifier: str | None = None
+    verifiers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

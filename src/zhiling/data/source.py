@@ -19,6 +19,7 @@ class Source:
     """Data of a task. `columns` maps our field names to the file's; `where` keeps the rows whose fields equal the given values.
 
     `path` is a file, or a folder of data files. `table` names a table of a database, or a split of a folder.
+    Rows must bring the task's target, unless `answered` is false: then it is read where it is there.
     """
 
     path: Path
@@ -27,6 +28,7 @@ class Source:
     where: Mapping[str, str] | None = None
     limit: int | None = None
     table: str = ""
+    answered: bool = True
 
 
 def read(source: Source, task: Task) -> Iterator[Record | Reject]:
@@ -35,7 +37,7 @@ def read(source: Source, task: Task) -> Iterator[Record | Reject]:
     Raises DataError when the file cannot be used at all: absent, of an unknown format, empty, or without a column that the task
     needs. A row that cannot be used is a Reject with state "quarantined", with its file and line (or row) in `where`.
     """
-    wanted = [*task.inputs, task.target]
+    wanted = [*task.inputs, task.target] if source.answered else [*task.inputs]
     count, empty = 0, True
     for part in parts(source.path, source.format, source.table):
         for line, row in _checked(part, source, task, wanted):
