@@ -403,9 +403,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path, kind):
 
 
 def test_every_format_is_named_when_none_fits(tmp_path):
-    (tmp_path / "a.docx").write_text("x")
-    with pytest.raises(DataError, match="alpaca, arrow, ass, csv, dpo, duckdb"):
-        fields(tmp_path / "a.docx")
+    (tmp_path / "a.xlsx").write_text("x")
+    with pytest.raises(DataError, match="alpaca, arrow, ass, csv, docx, dpo, duckdb"):
+        fields(tmp_path / "a.xlsx")
     assert {
         "csv",
         "tsv",

@@ -19,7 +19,8 @@ MAX_FIELD = 16 * 1024 * 1024
 READERS: dict[str, str] = {
     "csv": "delimited:csv_rows", "tsv": "delimited:tsv_rows", "jsonl": "jsons:jsonl", "json": "jsons:json_rows",
     "parquet": "arrows:parquet", "arrow": "arrows:arrow", "srt": "subtitles:cues", "vtt": "subtitles:cues", "ass": "subtitles:ass",
-    "md": "documents:markdown", "txt": "documents:plain",
+    "md": "documents:markdown", "txt": "documents:plain", "passages": "documents:passages", "html": "documents:passages",
+    "pdf": "documents:passages", "docx": "documents:passages",
 }  # fmt: skip
 """Readers of files: fn(path) yields Rows."""
 
@@ -31,7 +32,7 @@ FORMATS = ("alpaca", "sharegpt", "messages", "dpo", "kto", "natural_instructions
 
 _ALIKE = {
     "ndjson": "jsonl", "jsonlines": "jsonl", "markdown": "md", "text": "txt", "pq": "parquet", "feather": "arrow", "ipc": "arrow",
-    "db": "sqlite", "sqlite3": "sqlite", "db3": "sqlite", "ddb": "duckdb", "ssa": "ass", "tab": "tsv",
+    "htm": "html", "xhtml": "html", "db": "sqlite", "sqlite3": "sqlite", "db3": "sqlite", "ddb": "duckdb", "ssa": "ass", "tab": "tsv",
 }  # fmt: skip
 
 
@@ -58,6 +59,8 @@ class Part:
             yield from instruction_rows(self.kind, _reader(READERS[base if base in READERS else "json"])(self.path))
         elif self.kind in TABLES:
             yield from _reader(TABLES[self.kind])(self.path, self.table)
+        elif READERS[self.kind] == "documents:passages":
+            yield from _reader(READERS[self.kind])(self.path, self.name)
         else:
             yield from _reader(READERS[self.kind])(self.path)
 
@@ -72,9 +75,13 @@ def parts(path: Path, format: str = "", table: str = "", where: str = "") -> lis
             say("no such file", "文件不存在"), where=where or str(path), mend=say("check the path", "请检查路径")
         )
     if path.is_dir():
-        from zhiling.data import folders
+        from zhiling.data import documents, folders
 
-        files = folders.parts(path, table, [*READERS, *(name for name in _ALIKE if _ALIKE[name] in READERS)])
+        if format == "passages" or (not format and documents.alone(path)):
+            read = documents.readable(path)
+            return [Part(f"{path.name}/{file.relative_to(path).as_posix()}", file, "passages") for file in read]
+        data = [kind for kind, reader in READERS.items() if reader != READERS["passages"]]
+        files = folders.parts(path, table, [*data, *(name for name in _ALIKE if _ALIKE[name] in data)])
         return [
             Part(f"{path.name}/{file.relative_to(path).as_posix()}", file, _known(format, file, where))
             for file in files

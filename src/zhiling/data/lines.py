@@ -17,18 +17,40 @@ _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\xff\x
 
 
 def encoding_of(head: bytes) -> str:
-    """The encoding by byte order mark, else UTF-8 if the first bytes are valid UTF-8, else GB18030 if they are valid there, else UTF-8."""
+    """The encoding by byte order mark, else UTF-8 if the first bytes are valid UTF-8, else GB18030 or Big5 if they are valid there
+    (whichever reads them as the more usual characters), else UTF-8."""
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
-    for name in ("utf-8", "gb18030"):
-        try:
-            # The last bytes may be half a character: forgive them, unless that is all there is.
-            head[: max(len(head) - 4, 0) if len(head) >= PROBE else len(head)].decode(name)
-            return name
-        except UnicodeDecodeError:
-            continue
-    return "utf-8"
+    # The last bytes may be half a character: forgive them, unless that is all there is.
+    head = head[:-4] if len(head) >= PROBE else head
+    said = {name: text for name in ("utf-8", "gb18030", "big5hkscs") if (text := _decoded(head, name)) is not None}
+    if "utf-8" in said or not said:
+        return "utf-8"
+    if len(said) == 2 and _usual(said["big5hkscs"], "big5hkscs") > _usual(said["gb18030"], "gb18030") + 0.3:
+        return "big5hkscs"
+    return next(iter(said))
+
+
+def _decoded(head: bytes, name: str) -> str | None:
+    try:
+        return head.decode(name)
+    except UnicodeDecodeError:
+        return None
+
+
+def _usual(text: str, name: str) -> float:
+    """The share of characters that the encoding has among its usual ones: level 1 of GB 2312 or of Big5, and their punctuation.
+
+    Bytes of one are nearly always valid in the other, as characters that hardly anybody writes.
+    """
+    mark, first, last, trail = (0xAF, 0xB0, 0xD7, 0xA1) if name == "gb18030" else (0xA3, 0xA4, 0xC6, 0x40)
+    codes = [char.encode(name) for char in text[:4000] if char > "\x7f"]
+    codes = [
+        code for code in codes if not (len(code) == 2 and 0xA1 <= code[0] <= mark)
+    ]  # punctuation and signs say little
+    usual = [code for code in codes if len(code) == 2 and code[1] >= trail and first <= code[0] <= last]
+    return len(usual) / len(codes) if codes else 1.0
 
 
 def _sniffed(raw: IO[bytes]) -> str:
