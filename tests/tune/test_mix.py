@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiling.errors import DataError, RecipeError
-from zhiling.tune.mix import by_task, split, steps
+from zhiling.tune.mix import by_task, split, steps, visits_per_row
 from zhiling.tune.render import Rendered
 from zhiling.tune.settings import TuneSettings, lr_at
 
@@ -76,6 +76,35 @@ def test_a_fraction_of_an_epoch_and_a_limit_of_steps():
     assert len(steps(rows(a=100), TuneSettings(epochs=3, batch_rows=10, max_steps=4))) == 4
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 30), st.sampled_from([1.0, 2.0, 5.0, 1e9]))
+def test_caps_and_temperature_say_how_often_a_task_is_seen(a, b, cap, temperature):
+    config = TuneSettings(epochs=1, caps={"a": cap}, temperature=temperature)
+    rates = visits_per_row({"a": a, "b": b}, config)
+    counts = {"a": rates["a"] * a, "b": rates["b"] * b}
+    assert sum(counts.values()) == pytest.approx(min(a, cap) + b)
+    assert counts["a"] / counts["b"] == pytest.approx((min(a, cap) / b) ** (1 / temperature))
+    seen = Counter(row.task for step in steps(rows(a=a, b=b), config) for row in step.rows)
+    assert all(abs(seen[task] - counts[task]) <= 1 for task in counts)
+
+
+def test_a_cap_shows_other_rows_in_the_next_epoch():
+    plan = steps(rows(a=10, b=3), TuneSettings(epochs=2, caps={"*": 5}))
+    assert set(visits(plan, 0)) | set(visits(plan, 1)) == {row.id for row in rows(a=10, b=3)}
+    assert Counter(row.task for step in plan for row in step.rows) == {"a": 10, "b": 6}
+
+
+def test_a_task_may_leave_early_or_stay_longer():
+    plan = steps(rows(a=8, b=8), TuneSettings(epochs=2, task_epochs={"b": 0.5, "a": 3}))
+    assert [Counter(row.task for s in plan if s.epoch == e for row in s.rows) for e in range(3)] == [
+        {"a": 8, "b": 4},
+        {"a": 8},
+        {"a": 8},
+    ]
+    with pytest.raises(DataError, match=r"c.*task_epochs|task_epochs.*c"):
+        steps(rows(a=8), TuneSettings(task_epochs={"c": 1}))
+
+
 def test_validation_takes_a_share_of_each_task_but_never_its_last_row():
     kept, aside = split(rows(a=20, b=1, c=4), TuneSettings(validation=0.25))
     assert {task: len(group) for task, group in by_task(aside).items()} == {"a": 5, "c": 1}
@@ -107,6 +136,11 @@ def test_the_learning_rate_rises_then_never_rises_again(schedule):
         ("validation", 1),
         ("sees", "x"),
         ("weights", {"a": -1}),
+        ("caps", {"a": 0}),
+        ("temperature", 0.5),
+        ("task_epochs", {"a": 0}),
+        ("keep", "best"),
+        ("patience", 2),
     ],
 )
 def test_a_wrong_setting_is_named(key, value):

@@ -70,8 +70,19 @@ class TuneSettings:
     weights: Mapping[str, float] = field(default_factory=dict)
     """Visits per epoch for each row of a task, 1 where a task is not named: 2 shows every row twice, 0.5 half of the rows (another
     half in the next epoch), 0 none. The formula's sum runs over the visits."""
+    caps: Mapping[str, int] = field(default_factory=dict)
+    """Most visits per epoch of a task, however many rows it has (other rows in the next epoch); a limit on "*" holds for tasks not named."""
+    temperature: float = 1.0
+    """Evens out the tasks: a task of n visits gets a share in proportion to n ** (1 / temperature), after weights and caps, and an epoch
+    keeps its length. 1 leaves the shares as they are, large values make them equal (T5, arXiv:1910.10683, section 3.5.2)."""
+    task_epochs: Mapping[str, float] = field(default_factory=dict)
+    """Passes over the rows of a task where they are not `epochs`: a task that is learnt early, or easily overfitted, leaves early."""
     validation: float = 0.0
     """Share of each task's rows kept out of training; their loss is measured before tuning and after each epoch."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights are saved: the last, or those of the epoch with the lowest validation loss."""
+    patience: int = 0
+    """Stop when so many epochs in a row have not lowered the validation loss; 0 goes on to the end."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the layers compute in; trained weights and losses stay fp32. "auto" is bf16 on a GPU, fp32 on a CPU."""
     seed: int = 0
@@ -100,7 +111,15 @@ class TuneSettings:
             "alpha": (0 < self.alpha < math.inf, "> 0"),
             "dropout": (0 <= self.dropout < 1, "0..1"),
             "weights": (all(0 <= weight < math.inf for weight in self.weights.values()), ">= 0"),
+            "caps": (all(cap > 0 for cap in self.caps.values()), "> 0"),
+            "temperature": (1 <= self.temperature < math.inf, ">= 1"),
+            "task_epochs": (all(0 < epochs < math.inf for epochs in self.task_epochs.values()), "> 0"),
             "validation": (0 <= self.validation < 1, "0..1"),
+            "keep": (
+                self.keep == "last" or (self.keep == "best" and self.validation > 0),
+                "last | best (validation > 0)",
+            ),
+            "patience": (self.patience == 0 or (self.patience > 0 and self.validation > 0), "0 | > 0 (validation > 0)"),
             "threads": (self.threads >= 0, ">= 0"),
             "checkpoint_every": (self.checkpoint_every >= 0, ">= 0"),
         }
