@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from zhiling.errors import DataError, say
 from zhiling.recipe import Step
-from zhiling.store import BATCH, Entry, Output, noun, schema
+from zhiling.store import BATCH, TURNS, Entry, Output, noun, schema
 from zhiling.tables import AT_ONCE, tables, write_tables
 from zhiling.types import Example, Score, Verdict
 
@@ -96,7 +96,7 @@ class Pool(Sequence[Example]):
     def __init__(self, folder: Path, outputs: Sequence[Output]) -> None:
         import numpy as np
 
-        self._folder, self._outputs = folder, [output for output in outputs if output.rows]
+        self.folder, self._outputs = folder, [output for output in outputs if output.rows]
         self._starts = np.cumsum([0, *(output.rows for output in self._outputs)])
         self.all = _ids(folder, self._outputs, "id")
         self.at: NDArray[np.int64] = np.arange(len(self.all))
@@ -127,7 +127,7 @@ class Pool(Sequence[Example]):
         if name not in self._codes:
             numbers: dict[str, int] = {}
             codes = np.zeros(len(self.all), dtype=np.int32)
-            for start, table in _places(self._folder, self._outputs, [name]):
+            for start, table in _places(self.folder, self._outputs, [name]):
                 coded = table[name].combine_chunks().dictionary_encode()
                 new = np.array(
                     [numbers.setdefault(text, len(numbers)) for text in coded.dictionary.to_pylist()], dtype=np.int32
@@ -140,22 +140,37 @@ class Pool(Sequence[Example]):
         return len(self.at)
 
     def __iter__(self) -> Iterator[Example]:
+        make = noun("examples")
+        for table in self._wanted(None):
+            yield from map(make, table.to_pylist())
+
+    def fields(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """These fields of each row, in order, as an Example would have them; the files' other columns are not read."""
+        for table in self._wanted(names):
+            columns = [table[name].to_pylist() for name in names]
+            for at, name in enumerate(names):
+                if name in TURNS:
+                    columns[at] = [tuple((turn["role"], turn["content"]) for turn in turns) for turns in columns[at]]
+            yield from zip(*columns, strict=True)
+
+    def _wanted(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         import numpy as np
 
-        make = noun("examples")
-        for start, table in self.tables():
+        for start, table in self.tables(columns):
             inside = slice(*np.searchsorted(self.at, (start, start + table.num_rows)))
             wanted = self.at[inside] - start
             if len(wanted):
-                for row in (table if len(wanted) == table.num_rows else table.take(wanted)).to_pylist():
-                    yield make(row)
+                yield table if len(wanted) == table.num_rows else table.take(wanted)
 
-    def tables(self) -> Iterator[tuple[int, pa.Table]]:
-        """The whole rows of all files, a few thousand at a time, with the position of the first; parts without a wanted row left out."""
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
+        """The rows of all files, a few thousand at a time, with the position of the first; parts without a wanted row left out."""
         import numpy as np
 
         return _places(
-            self._folder, self._outputs, None, lambda start, stop: bool(np.ptp(np.searchsorted(self.at, (start, stop))))
+            self.folder,
+            self._outputs,
+            columns,
+            lambda start, stop: bool(np.ptp(np.searchsorted(self.at, (start, stop)))),
         )
 
     @overload
@@ -172,7 +187,7 @@ class Pool(Sequence[Example]):
         if self._near[0] != group:
             import pyarrow.parquet as pq
 
-            with pq.ParquetFile(self._folder / self._outputs[file].path) as opened:
+            with pq.ParquetFile(self.folder / self._outputs[file].path) as opened:
                 rows = opened.read_row_group(inside // BATCH).to_pylist()
             self._near = (group, list(map(noun("examples"), rows)))
         return self._near[1][inside % BATCH]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
-from zhiling.select.join import Agree, jaccards, leaders
-from zhiling.select.rank import Scores, best_first, best_order, distinct, each, ids
-from zhiling.select.shingles import build
+from zhiling.select import spill
+from zhiling.select.join import Agree, jaccards
+from zhiling.select.rank import Scores, best_order, distinct, each, fields, ids
+from zhiling.select.shingles import Ints
+from zhiling.select.spill import Tokens
+from zhiling.select.walk import walk
 from zhiling.text import normalise
-from zhiling.types import Example, Verdict
+from zhiling.types import Example, Turn, Verdict
 
 
 @selector("exact")
@@ -26,7 +30,7 @@ def exact(examples: Sequence[Example], *, scores: Scores, keep: str | None = Non
     """
     rows = distinct(examples)
     order = np.arange(len(rows)) if keep is None else best_order(rows, scores, keep, "exact.keep")
-    said = np.frombuffer(b"".join(map(_digest, rows)), dtype="S16")
+    said = np.frombuffer(b"".join(_digest(*row) for row in fields(rows, SAID)), dtype="S16")
     _, first, group = np.unique(said[order], return_index=True, return_inverse=True)
     winner = np.empty(len(rows), dtype=np.int64)
     winner[order] = order[first[group]]
@@ -39,9 +43,13 @@ def exact(examples: Sequence[Example], *, scores: Scores, keep: str | None = Non
     yield from each(examples, rows, verdict)
 
 
-def _digest(row: Example) -> bytes:
+SAID = ("system", "history", "instruction", "input", "output")
+
+
+def _digest(system: str, history: Sequence[Turn], instruction: str, given: str, output: str) -> bytes:
     """16 bytes for what a row says; ending in no zero byte, which numpy would cut off."""
-    said = (row.system, *(part for turn in row.history for part in turn), row.prompt, "\0", row.output)
+    prompt = f"{instruction}\n\n{given}" if given else instruction
+    said = (system, *(part for turn in history for part in turn), prompt, "\0", output)
     text = repr([normalise(part) for part in said])
     return blake2b(text.encode("ascii", "backslashreplace"), digest_size=15).digest() + b"."
 
@@ -76,52 +84,58 @@ def near(
         raise RecipeError(
             say(f"shingles have at least 1 token, not {n}", f"片段至少含 1 个词元，不能是 {n}"), where="near.n"
         )
-    rows = best_first(examples, scores, keep, "near.keep")
-    known = ids(rows)
-    agree = None if over == "output" else _agree(rows, n, threshold / 2, "output" in over)
-    rival, jaccard = leaders(build(map(PART[over], rows), n), threshold, agree)
+    rows = distinct(examples)
+    order = np.arange(len(rows)) if keep is None else best_order(rows, scores, keep, "near.keep")
+    given, folder = bytearray(), getattr(rows, "folder", None)
+    tokens = Tokens(_parts(rows, given), len(PARTS), folder)
+    try:
+        agree = None if over == "output" else _agree(tokens, order, np.array(given, dtype=bool), n, threshold / 2, over)
+        rival, jaccard = walk(tokens, order, OVER[over], n, threshold, agree, folder)
+    finally:
+        tokens.close()
+    place, known = np.empty_like(order), ids(rows)
+    place[order] = np.arange(len(order))
 
     def verdict(at: int, row: str) -> Verdict:
+        at = place[at]
         if rival[at] < 0:
             return Verdict(row, "near", True)
         why = say(f"Jaccard {jaccard[at]:.2f} with a row that is kept", f"与保留的一行 Jaccard 为 {jaccard[at]:.2f}")
-        return Verdict(row, "near", False, why, known[rival[at]])
+        return Verdict(row, "near", False, why, known[order[rival[at]]])
 
     yield from each(examples, rows, verdict)
 
 
-def _history(row: Example) -> str:
-    return "\n".join(content for _, content in row.history)
+PARTS = ("history", "instruction", "input", "output")
+OVER = {"prompt+output": slice(0, 4), "prompt": slice(0, 3), "output": slice(3, 4)}
+HISTORY, INSTRUCTION, INPUT, OUTPUT = (slice(at, at + 1) for at in range(len(PARTS)))
 
 
-def _prompt(row: Example) -> str:
-    return f"{_history(row)}\n{row.prompt}" if row.history else row.prompt
+def _parts(rows: Sequence[Example], given: bytearray) -> Iterator[tuple[str, ...]]:
+    """The rows' texts by PARTS; `given` notes which rows have an input."""
+    for history, instruction, given_input, output in fields(rows, PARTS):
+        given.append(bool(given_input.strip()))
+        yield "\n".join(content for _, content in history) if history else "", instruction, given_input, output
 
 
-PART: Mapping[str, Callable[[Example], str]] = {
-    "history": _history,
-    "instruction": lambda row: row.instruction,
-    "input": lambda row: row.input,
-    "prompt": _prompt,
-    "output": lambda row: row.output,
-    "prompt+output": lambda row: f"{_prompt(row)}\n{row.output}",
-}
-
-
-def _agree(rows: Sequence[Example], n: int, least: float, output: bool) -> Agree:
+def _agree(tokens: Tokens, order: Ints, given: NDArray[np.bool_], n: int, least: float, over: str) -> Agree:
     """The test that no part of two rows differs altogether. Instruction and input are told apart where both rows have an input."""
 
-    def agree(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def agree(a: Ints, b: Ints) -> NDArray[np.bool_]:
+        a, b = order[a], order[b]
+        sizes = tokens.counts[a].sum(axis=1, dtype=np.int64) + tokens.counts[b].sum(axis=1, dtype=np.int64)
+        return np.concatenate([alike_in_all(a[part], b[part]) for part in spill.cut(sizes, spill.RESIDENT // 2)])
+
+    def alike_in_all(a: Ints, b: Ints) -> NDArray[np.bool_]:
         used, at = np.unique(np.concatenate([a, b]), return_inverse=True)
-        some = [rows[i] for i in used.tolist()]
         one, other = at[: len(a)], at[len(a) :]
 
-        def alike(part: str) -> np.ndarray:
-            return jaccards(build([PART[part](row) for row in some], n), one, other) >= least
+        def alike(part: slice) -> NDArray[np.bool_]:
+            found: NDArray[np.bool_] = jaccards(tokens.sets(used, part, n), one, other) >= least
+            return found
 
-        given = np.array([bool(row.input.strip()) for row in some])
-        good = np.where(given[one] & given[other], alike("instruction") & alike("input"), alike("prompt"))
-        good &= alike("history")
-        return good & alike("output") if output else good
+        both = given[a] & given[b]
+        good = np.where(both, alike(INSTRUCTION) & alike(INPUT), alike(OVER["prompt"])) & alike(HISTORY)
+        return good & alike(OUTPUT) if over == "prompt+output" else good
 
     return agree

@@ -14,20 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiling.select.shingles import Ints, Sets
+from zhiling.select.shingles import LOW, Ints, Sets
 
 Floats = NDArray[np.float64]
 Agree = Callable[[Ints, Ints], NDArray[np.bool_]]
 
-LOW = 0xFFFFFFFF
+SIZE = 20  # bits of an entry's key that hold its set's size; larger sets count as the largest that fits
+MOST = (1 << SIZE) - 1
 CANDIDATES = 1 << 20  # candidate pairs handled at once: bounds the memory
 PER_ROW = 64  # candidates per row from which on rows count as a crowd
 SLACK = 1e-9  # 0.7 * 10 is 7.000000000000001 in floats
 
 
 @dataclass(frozen=True, slots=True)
-class _Entries:
-    """One entry for each shingle in a row's prefix, sorted by `key` = shingle << 32 | size of the row's set.
+class Entries:
+    """One entry for each shingle in a row's prefix, sorted by `key` = shingle << SIZE | size of the row's set.
 
     `room` is how many shingles of the row come at or after this one: no pair that meets here first can share more.
     """
@@ -35,14 +36,15 @@ class _Entries:
     key: Ints
     row: Ints
     room: Ints
+    size: Ints
 
 
 @dataclass(frozen=True, slots=True)
-class _Windows:
+class Windows:
     """For each entry of `mine` the run `begin:end` of entries in `theirs` that it must be compared with."""
 
-    mine: _Entries
-    theirs: _Entries
+    mine: Entries
+    theirs: Entries
     begin: Ints
     end: Ints
 
@@ -61,11 +63,13 @@ def pairs(
     are in no pair. The threshold lies in (0, 1].
     """
     rows = np.arange(len(sets), dtype=np.int64) if left is None else left
-    return _compare(sets, threshold, _windows(sets, threshold, rows, right), ordered=right is not None)
+    mine = entries(sets, threshold, rows)
+    theirs = None if right is None else entries(sets, threshold, right)
+    return _compare(sets, threshold, windows(threshold, mine, theirs), ordered=right is not None)
 
 
-def leaders(sets: Sets, threshold: float, agree: Agree | None = None) -> tuple[Ints, Floats]:
-    """Walk the rows in order; a row is dropped when it reaches the threshold with a row kept before it.
+def leaders(sets: Sets, threshold: float, agree: Agree | None = None, rows: Ints | None = None) -> tuple[Ints, Floats]:
+    """Walk the rows (default: all) in order; a row is dropped when it reaches the threshold with a row kept before it.
 
     Returns for each row its rival, the first such kept row (-1: the row itself is kept), and their Jaccard. So no two kept rows
     are near-duplicates and every dropped row has a kept rival that it truly resembles; with connected components a chain of
@@ -78,9 +82,9 @@ def leaders(sets: Sets, threshold: float, agree: Agree | None = None) -> tuple[I
         return a[good], b[good], j[good]
 
     def settle(rows: Ints) -> None:
-        windows = _windows(sets, threshold, rows, None)
-        if windows.cost <= max(CANDIDATES, PER_ROW * len(rows)) or len(rows) < 2:
-            found = agreed(*_compare(sets, threshold, windows, ordered=False))
+        met = windows(threshold, entries(sets, threshold, rows), None)
+        if met.cost <= max(CANDIDATES, PER_ROW * len(rows)) or len(rows) < 2:
+            found = agreed(*_compare(sets, threshold, met, ordered=False))
             for a, b, j in zip(*(column.tolist() for column in found), strict=True):
                 if rival[b] < 0 and rival[a] < 0:
                     rival[b], value[b] = a, j
@@ -94,37 +98,43 @@ def leaders(sets: Sets, threshold: float, agree: Agree | None = None) -> tuple[I
         rival[beaten], value[beaten] = left[earliest], jaccard[earliest]
         settle(second[rival[second] < 0])
 
-    settle(np.arange(len(sets), dtype=np.int64))
+    settle(np.arange(len(sets), dtype=np.int64) if rows is None else rows)
     return rival, value
 
 
-def _entries(sets: Sets, threshold: float, rows: Ints) -> _Entries:
+def entries(sets: Sets, threshold: float, rows: Ints) -> Entries:
+    """What the rows are found by: their rarest shingles, as many as a row that reaches the threshold must share one of."""
     sizes, shared = sets.sizes[rows], sets.shared[rows]
     prefix = sizes - np.ceil(threshold * sizes - SLACK).astype(np.int64) + 1
     # Shingles that no other text has are the rarest of all: they come first, and can be skipped.
     many = np.clip(prefix - (sizes - shared), 0, shared)
     place = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
-    key = ((sets.keys[np.repeat(sets.starts[rows], many) + place] & LOW) << 32) | np.repeat(sizes, many)
+    size = np.repeat(sizes, many)
+    key = ((sets.keys[np.repeat(sets.starts[rows], many) + place] & LOW) << SIZE) | np.minimum(size, MOST)
     order = np.argsort(key, kind="stable")
-    return _Entries(key[order], np.repeat(rows, many)[order], (np.repeat(shared, many) - place)[order])
+    return Entries(key[order], np.repeat(rows, many)[order], (np.repeat(shared, many) - place)[order], size[order])
 
 
-def _windows(sets: Sets, threshold: float, left: Ints, right: Ints | None) -> _Windows:
-    """Partners have the same shingle, and a size at which the threshold can still be reached from here (positional filter)."""
-    mine = _entries(sets, threshold, left)
-    theirs = mine if right is None else _entries(sets, threshold, right)
-    size, item = mine.key & LOW, mine.key & ~LOW
+def windows(threshold: float, mine: Entries, theirs: Entries | None) -> Windows:
+    """Partners have the same shingle, and a size at which the threshold can still be reached from here (positional filter).
+
+    Without `theirs` the partners are among mine.
+    """
+    other = mine if theirs is None else theirs
+    size, item = mine.size, mine.key & ~MOST
     longest = np.minimum(size / threshold, mine.room * ((1 + threshold) / threshold) - size)
-    end = np.searchsorted(theirs.key, item | np.maximum(np.floor(longest + SLACK), 0).astype(np.int64), side="right")
-    if right is None:  # the shorter of the two finds the longer
+    longest = np.clip(np.floor(longest + SLACK), 0, MOST).astype(np.int64)
+    end = np.searchsorted(other.key, item | longest, side="right")
+    if theirs is None:  # the shorter of the two finds the longer
         begin = np.arange(1, len(size) + 1)
     else:
-        begin = np.searchsorted(theirs.key, item | np.ceil(size * threshold - SLACK).astype(np.int64))
-    return _Windows(mine, theirs, begin, np.maximum(begin, end))
+        shortest = np.clip(np.ceil(size * threshold - SLACK), 0, MOST).astype(np.int64)
+        begin = np.searchsorted(other.key, item | shortest)
+    return Windows(mine, other, begin, np.maximum(begin, end))
 
 
-def _compare(sets: Sets, threshold: float, windows: _Windows, *, ordered: bool) -> tuple[Ints, Ints, Floats]:
-    found = [_verify(sets, threshold, keys) for keys in _candidates(sets, threshold, windows, ordered)]
+def _compare(sets: Sets, threshold: float, met: Windows, *, ordered: bool) -> tuple[Ints, Ints, Floats]:
+    found = [verify(sets, threshold, keys) for keys in candidates(threshold, met, ordered)]
     if not found:
         none = np.zeros(0, dtype=np.int64)
         return none, none, np.zeros(0)
@@ -132,17 +142,19 @@ def _compare(sets: Sets, threshold: float, windows: _Windows, *, ordered: bool) 
     return keys & LOW, keys >> 32, np.concatenate([part[1] for part in found])[index]
 
 
-def _candidates(sets: Sets, threshold: float, windows: _Windows, ordered: bool) -> Iterator[Ints]:
-    """Distinct candidate pairs as b << 32 | a, in blocks. Unless `ordered`, the lower row of a pair becomes a."""
-    many = windows.end - windows.begin
+def candidates(threshold: float, met: Windows, ordered: bool) -> Iterator[Ints]:
+    """Distinct candidate pairs as b << 32 | a, in blocks, a being of mine. Unless `ordered`, the lower row of a pair becomes a."""
+    mine, theirs = met.mine, met.theirs
+    many = met.end - met.begin
     total = np.cumsum(many)
     cuts = np.searchsorted(total, np.arange(CANDIDATES, int(total[-1]) if len(total) else 0, CANDIDATES)) + 1
     for start, stop in zip([0, *cuts], [*cuts, len(many)], strict=True):
         part = many[start:stop]
-        at = np.repeat(windows.begin[start:stop] - np.cumsum(part) + part, part) + np.arange(part.sum())
-        a, b = np.repeat(windows.mine.row[start:stop], part), windows.theirs.row[at]
-        room = np.minimum(np.repeat(windows.mine.room[start:stop], part), windows.theirs.room[at])
-        possible = room * (1 + threshold) >= threshold * (sets.sizes[a] + sets.sizes[b]) - SLACK
+        at = np.repeat(met.begin[start:stop] - np.cumsum(part) + part, part) + np.arange(part.sum())
+        a, b = np.repeat(mine.row[start:stop], part), theirs.row[at]
+        room = np.minimum(np.repeat(mine.room[start:stop], part), theirs.room[at])
+        both = np.repeat(mine.size[start:stop], part) + theirs.size[at]
+        possible = room * (1 + threshold) >= threshold * both - SLACK
         a, b = a[possible], b[possible]
         if not ordered:
             a, b = np.minimum(a, b), np.maximum(a, b)
@@ -157,7 +169,7 @@ def jaccards(sets: Sets, a: Ints, b: Ints) -> Floats:
     return np.where(both > 0, overlap / np.maximum(both - overlap, 1), 1.0)
 
 
-def _verify(sets: Sets, threshold: float, keys: Ints) -> tuple[Ints, Floats]:
+def verify(sets: Sets, threshold: float, keys: Ints) -> tuple[Ints, Floats]:
     """Those of the candidates that reach the threshold, and their Jaccard."""
     a, b = keys & LOW, keys >> 32
     both = sets.sizes[a] + sets.sizes[b]

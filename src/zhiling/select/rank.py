@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,14 @@ def labels(rows: Sequence[Example], name: str) -> list[str]:
     """Each row's task, lang or maker."""
     column: Callable[[str], list[str]] | None = getattr(rows, "column", None)
     return [getattr(row, name) for row in rows] if column is None else column(name)
+
+
+def fields(rows: Sequence[Example], names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """These fields of each row in turn, two or more; of a pool no others are read."""
+    read: Callable[..., Iterator[tuple[Any, ...]]] | None = getattr(rows, "fields", None)
+    if read is not None:
+        return read(names)
+    return map(attrgetter(*names), rows)
 
 
 def values(rows: Sequence[Example], scores: Scores, scorer: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,9 +21,11 @@ from zhiling.text import CJK
 
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
+Often = Callable[[Hashes], Ints]
 
 BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse mod 2**64
 BLOCK = 1 << 20  # characters handled at once: the arrays stay in the processor's cache
+LOW = 0xFFFFFFFF
 SEPARATOR, WORD, SINGLE, APOSTROPHE = 0, 1, 2, 3
 
 
@@ -31,13 +33,16 @@ SEPARATOR, WORD, SINGLE, APOSTROPHE = 0, 1, 2, 3
 class Sets:
     """The shingle sets of n texts. `sizes[i]` is |set i|.
 
-    Only shingles that occur in more than one text can be shared, so only those are kept: `keys[starts[i]:starts[i+1]]` are
-    the shared shingles of text i as i << 32 | number; numbers grow with frequency (ties in the order of the hashes).
+    Only shingles that can occur in more than one text can be shared, so only those are kept: `keys[starts[i]:starts[i+1]]` are
+    the shared shingles of text i as i << 32 | number; numbers grow with frequency (ties in the order of the hashes). `hashes` are
+    those of the kept shingles, ascending, and `numbers` their numbers.
     """
 
     sizes: Ints
     starts: Ints
     keys: Ints
+    hashes: Hashes
+    numbers: Ints
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -50,25 +55,37 @@ class Sets:
 
 def build(texts: Iterable[str], n: int = 3) -> Sets:
     """The shingle sets of the texts: n words, or n characters in scripts without spaces; see `text.shingles`."""
-    hashes, counts = _hash_all(texts, n)
+    parts = [ngrams(*block, n) for block in tokens(texts)]
+    hashes = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, dtype=np.uint64)
+    return gather(hashes, np.concatenate([part[1] for part in parts]) if parts else np.zeros(0, dtype=np.int64))
+
+
+def gather(hashes: Hashes, counts: Ints, often: Often | None = None) -> Sets:
+    """The sets of texts by the hashes of their shingles, with repeats, text after text, and how many each text has.
+
+    `often` says how often shingles occur, where that is known of more texts than these: one that it gives 1 occurs nowhere else.
+    """
     size = len(counts)
     rows = np.repeat(np.arange(size, dtype=np.int64), counts)
     order = np.argsort(hashes)
     ordered = hashes[order]
     new = np.ones(len(ordered), dtype=bool)
     np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    values = ordered[new]
     groups = np.cumsum(new) - 1
-    often = np.bincount(groups) > 1 if len(groups) else np.zeros(0, dtype=bool)
-    again = often[groups]
-    keys = _distinct((rows[order[again]] << 32) | (np.cumsum(often) - 1)[groups[again]])
+    many = often(values) if often is not None else np.bincount(groups) if len(groups) else np.zeros(0, dtype=np.int64)
+    common = many > 1
+    again = common[groups]
+    keys = _distinct((rows[order[again]] << 32) | (np.cumsum(common) - 1)[groups[again]])
     repeats = np.bincount(rows[order[again]], minlength=size) - np.bincount(keys >> 32, minlength=size)
-    rarity = np.argsort(np.bincount(keys & 0xFFFFFFFF, minlength=int(often.sum())), kind="stable")
-    number = np.empty_like(rarity)
-    number[rarity] = np.arange(len(rarity))
-    keys = np.sort((keys & ~0xFFFFFFFF) | number[keys & 0xFFFFFFFF])
+    rarity = many[common] if often is not None else np.bincount(keys & LOW, minlength=int(common.sum()))
+    rarest = np.argsort(rarity, kind="stable")
+    number = np.empty_like(rarest)
+    number[rarest] = np.arange(len(rarest))
+    keys = np.sort((keys & ~LOW) | number[keys & LOW])
     starts = np.zeros(size + 1, dtype=np.int64)
     np.cumsum(np.bincount(keys >> 32, minlength=size), out=starts[1:])
-    return Sets(counts - repeats, starts, keys)
+    return Sets(counts - repeats, starts, keys, values[common], number)
 
 
 def _distinct(keys: Ints) -> Ints:
@@ -76,22 +93,18 @@ def _distinct(keys: Ints) -> Ints:
     return keys[np.r_[True, keys[1:] != keys[:-1]]] if len(keys) else keys
 
 
-def _hash_all(texts: Iterable[str], n: int) -> tuple[Hashes, Ints]:
-    """The hashes of all n-grams (with repeats), text after text, and how many each text has."""
-    parts: list[tuple[Hashes, Ints]] = []
+def tokens(texts: Iterable[str]) -> Iterator[tuple[Hashes, Ints]]:
+    """The hashes of the tokens of all texts, text after text, and how many each text has, for some thousand texts at a time."""
     block: list[str] = []
     size = 0
     for text in texts:
         block.append(text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).lower())
         size += len(block[-1]) + 1
         if size >= BLOCK:
-            parts.append(_ngrams(*_tokens(block), n))
+            yield _tokens(block)
             block, size = [], 0
     if block:
-        parts.append(_ngrams(*_tokens(block), n))
-    if not parts:
-        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        yield _tokens(block)
 
 
 @cache
@@ -146,7 +159,7 @@ def _tokens(block: Sequence[str]) -> tuple[Hashes, Ints]:
     return _mix((running[last] - running[first]) * down[first]), counts
 
 
-def _ngrams(tokens: Hashes, counts: Ints, n: int) -> tuple[Hashes, Ints]:
+def ngrams(tokens: Hashes, counts: Ints, n: int) -> tuple[Hashes, Ints]:
     """The hashes of the n-grams of each text; a text shorter than n has one gram, all of it, and an empty one none."""
     many = np.where(counts >= n, counts - n + 1, np.minimum(counts, 1))
     ends = np.cumsum(counts)
