@@ -288,6 +288,15 @@ def passport(name: str) -> Mapping[str, Any] | None:
     return known
 
 
+def above_chance(told: Mapping[str, Any]) -> bool:
+    """Whether a passport (or one language of it) shows agreement above chance, 0.5, by the lower end of its interval, in some language.
+
+    One that states no interval is taken at its word.
+    """
+    found = [told[lang] for lang in ("en", "zh") if lang in told] or [told]
+    return any(one.get("low", 1.0) > 0.5 for one in found)
+
+
 @cache
 def module_version(module: str) -> str:
     """Ten hex digits of a module's source text."""

@@ -81,6 +81,30 @@ def test_an_unknown_scorer_is_unknown_and_not_unmeasured():
         recipe({"threshold": {"scorer": "fromat", "min": 1}})
 
 
+@pytest.mark.parametrize(
+    ("lang", "words", "page"), [("en", "no better than chance", "worse than chance"), ("zh", "不优于随机", "劣于随机")]
+)
+def test_a_passport_no_better_than_chance_is_shown_and_believed_by_nobody(unmeasured, monkeypatch, lang, words, page):
+    monkeypatch.setenv("ZHILING_LANG", lang)
+    one = {"kind": "human", "measure": "pairs", "value": 0.41, "low": 0.36, "high": 0.46, "n": 300, "data": "edits"}
+    told = {"en": one, "zh": {**one, "high": 0.52}, "length": 0.1, "rows_per_cpu_s": 9.0, "cost_per_1000": 0.0}
+    fn = registry.get("scorer", unmeasured).fn
+    registry.scorer(unmeasured, low=0, high=1, better="high", langs=("en", "zh"), passport=told)(fn)
+    with pytest.raises(RecipeError, match=words) as caught:
+        recipe({"threshold": {"scorer": unmeasured, "min": 0.5}})
+    assert "force: true" in caught.value.mend
+    recipe({"threshold": {"scorer": unmeasured, "min": 0.5, "force": True}})
+    shown = [(said[2], believed) for said, believed in passports.lines() if said[0] == unmeasured]
+    assert [believed for _, believed in shown] == [False, False]
+    assert page in shown[0][0] and words in shown[1][0]
+
+
+def test_above_chance_in_one_language_is_enough_and_the_other_stays_grey():
+    en, zh = {"low": 0.7}, {"low": 0.45}
+    assert registry.above_chance({"en": en, "zh": zh}) and not registry.above_chance({"zh": zh})
+    assert registry.above_chance({"en": {"kind": "human"}})
+
+
 def test_a_scorer_may_bring_its_own_passport(unmeasured):
     fn = registry.get("scorer", unmeasured).fn
     registry.scorer(unmeasured, low=0, high=1, better="high", langs=("en",), passport={"en": {"kind": "human"}})(fn)

@@ -13,16 +13,22 @@ from zhiling.types import Example, Verdict
 
 
 def believed(settings: Mapping[str, Any], where: str) -> None:
-    """Raise RecipeError where the scorer has no passport (`registry.passport`) and `force` is not set."""
+    """Raise RecipeError where the scorer has no passport (`registry.passport`) or one no better than chance, and `force` is not set."""
     name = settings["scorer"]
     registry.get("scorer", name, f"{where}.scorer")
-    if settings["force"] or registry.passport(name):
+    told = registry.passport(name)
+    if settings["force"] or (told and registry.above_chance(told)):
         return
+    missing = (
+        f"'{name}' has no passport: nobody measured how far it can be believed",
+        f"“{name}”没有证书：其可信程度尚未测量",
+    )
+    chance = (
+        f"'{name}' agrees with its labels no better than chance, as its passport says",
+        f"“{name}”的证书显示，它与标注的一致性不优于随机",
+    )
     raise RecipeError(
-        say(
-            f"'{name}' has no passport: nobody measured how far it can be believed",
-            f"“{name}”没有证书：其可信程度尚未测量",
-        ),
+        say(*(chance if told else missing)),
         where=f"{where}.scorer",
         mend=say(
             "rank by it with 'top', or add force: true (see `zhiling score --passport`)",
@@ -44,8 +50,8 @@ def threshold(
 ) -> Iterator[Verdict]:
     """Keep the rows whose score by `scorer` lies within min and max, both included.
 
-    A row that could not be scored is no number: it is kept, or dropped with missing="drop". A scorer without a passport is refused
-    when the recipe is read, unless `force` is set. Raises RecipeError without a
+    A row that could not be scored is no number: it is kept, or dropped with missing="drop". A scorer without a passport, or
+    with one no better than chance, is refused when the recipe is read, unless `force` is set. Raises RecipeError without a
     bound, with min above max, or when no row at all was scored by it.
     """
     if min is None and max is None:
