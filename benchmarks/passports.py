@@ -1,6 +1,6 @@
 """Metric passports: how far each metric agrees with people, hangs on length, and what it costs; and the figures of `quality`.
 
-    python benchmarks/passports.py [--quick] [--data DIR] [--json FILE] [--write] [--train]
+    python benchmarks/passports.py [--quick] [--data DIR] [--json FILE] [--write] [--train] [--only NAME,NAME]
 
 Without --train nothing is fitted: the shipped weights are measured on DIR. They were fitted to the shared halves of the same sets, so
 on those the figures are in-sample; what cross-validation (grouped by prompt) gave stands beside them, from the weights' own file.
@@ -9,7 +9,11 @@ on those the figures are in-sample; what cross-validation (grouped by prompt) ga
 * `alpagasus_auroc_*`: `quality`, length-neutral as selectors see it, against the two kinds of labels by language models.
 * `spearman_length_abs`: of the same with output length. `defect_recall`, `false_alarm`: `format` on Alpaca 52k against its exact invariants,
   and on rows that people wrote (Dolly).
---write writes src/zhiling/score/passports.json and docs/passports*.md; --train fits the weights anew (passports_train.py).
+* `zh_minus_en_METRIC`: mean difference on the same content in both languages; `swap_METRIC`: mean absolute change when another group of people
+  is named, over CrowS-Pairs, BBQ and CBBQ (passports_fair.py).
+--write writes src/zhiling/score/passports.json and docs/passports*.md; --train fits the weights anew (passports_train.py); --only measures
+the passports named and leaves the others, and the figures above, as they are. Metrics that ask a model ask the embedded one and take
+minutes: --quick leaves them out.
 """
 
 from __future__ import annotations
@@ -22,7 +26,6 @@ import argparse
 import json
 import platform
 import re
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,18 +33,16 @@ from typing import Any
 
 import numpy as np
 import passports_data as held
-from passports_evidence import EVIDENCE, Evidence
+import passports_fair as fair
+from passports_evidence import EVIDENCE
+from passports_measure import MODELS, auc, interval, paired, passport, scores, spearman
 
 from zhiling import registry, text
-from zhiling.embed import Use
 from zhiling.passports import pages
 from zhiling.score import quality_model
-from zhiling.select.neutral import neutral, ranks
-from zhiling.types import Example, Task
+from zhiling.select.neutral import neutral
 
-USE = Use()
 NEAR = 0.1  # of log length: so alike are two answers "of equal length"
-KNOWN: dict[str, dict[str, float | None]] = {}
 
 
 def main() -> None:
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rows")
     parser.add_argument("--train", action="store_true", help="fit the weights first")
     parser.add_argument("--write", action="store_true", help="write the shipped passports and their pages")
+    parser.add_argument("--only", default="", help="passports to measure, separated by commas")
     args = parser.parse_args()
     if args.train:
         import passports_train
@@ -58,62 +60,59 @@ def main() -> None:
         for kind in passports_train.SETS:
             passports_train.train(kind, args.data)
         quality_model.load.cache_clear()
-    rows, figures = judged_pairs(args.data, 60 if args.quick else None)
-    if (args.data / held.LABELS).exists():
-        more, others = alpaca_figures(args.data, 1500 if args.quick else 6000)
-        rows, figures = rows + more, figures | others
-    else:
-        print(f"no alpagasus figures: there is no {held.LABELS}")
-    figures |= defects(args.data, rows)
-    passports = {name: passport(name, args.data, args.quick) for name in EVIDENCE}
+    only = args.only.split(",") if args.only else []
+    names = only or [name for name in EVIDENCE if not (args.quick and name in MODELS)]
+    rows: list[dict[str, Any]] = []
+    figures: dict[str, float] = {}
+    if not only:
+        rows, figures = judged_pairs(args.data, 60 if args.quick else None)
+        if (args.data / held.LABELS).exists():
+            more, others = alpaca_figures(args.data, 1500 if args.quick else 6000)
+            rows, figures = rows + more, figures | others
+        else:
+            print(f"no alpagasus figures: there is no {held.LABELS}")
+        figures |= defects(args.data, rows)
+    sets = {kind: fair.gather(makers, args.data, 40 if args.quick else fair.MOST) for kind, makers in fair.SETS.items()}
+    passports = {name: passport(name, args.data, args.quick, sets) for name in names}
+    figures |= fairness(passports)
     show(rows, figures, passports)
     if args.write:
-        report = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), "metrics": passports}
-        registry.PASSPORTS.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        registry.passports.cache_clear()
-        for file, page in pages().items():
-            (Path(__file__).resolve().parents[1] / "docs" / file).write_text(page, encoding="utf-8")
+        write(passports)
     if args.json:
         rows += [{"passport": name, **told} for name, told in passports.items()]
         told = {"name": "passports", "machine": machine(), "figures": figures, "rows": rows}
         args.json.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
+def write(passports: dict[str, Any]) -> None:
+    """The shipped passports with these in place of the old ones, and the pages."""
+    kept = {name: told for name, told in registry.passports()["metrics"].items() if name in registry.names("scorer")}
+    report = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "metrics": dict(sorted((kept | passports).items())),
+    }
+    registry.PASSPORTS.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    registry.passports.cache_clear()
+    for file, page in pages().items():
+        (Path(__file__).resolve().parents[1] / "docs" / file).write_text(page, encoding="utf-8")
+
+
+def fairness(passports: dict[str, Any]) -> dict[str, float]:
+    """The figures of the passports' fairness."""
+    found: dict[str, float] = {}
+    for name, told in passports.items():
+        gap = (told.get("zh_minus_en") or {}).get("value")
+        if gap is not None:
+            found[f"zh_minus_en_{name}"] = gap
+        moved = [one["moved"] * one["n"] for one in told.get("swapped", []) if one["n"]]
+        if moved:
+            found[f"swap_{name}"] = round(sum(moved) / sum(one["n"] for one in told["swapped"]), 4)
+    return found
+
+
 def machine() -> str:
     return platform.processor() or platform.machine()
-
-
-def scores(name: str, rows: Sequence[Example], tasks: Any = None) -> np.ndarray:
-    """The metric's values, turned so that higher is better; NaN where it abstains. What `quality` said is kept: it is the slow one."""
-    plugin = registry.get("scorer", name)
-    given: dict[str, Any] = {"embedder": USE, "tasks": tasks or {}, "seed": 0}
-    known = KNOWN.setdefault(name, {}) if name == "quality" else {}
-    new = list({row.id: row for row in rows if row.id not in known}.values())
-    known.update((one.example, one.value) for one in plugin.fn(new, **{key: given[key] for key in plugin.wants}))
-    turn = -1.0 if plugin.facts["better"] == "low" else 1.0
-    return np.array([np.nan if (value := known[row.id]) is None else turn * value for row in rows], dtype=float)
-
-
-def paired(name: str, pairs: Sequence[held.Pair], tasks: Any = None) -> np.ndarray:
-    """1, 0.5 or 0 of each pair: in the right order, tied (or not scored), in the wrong one."""
-    values = scores(name, [row for pair in pairs for row in pair], tasks)
-    gap = np.nan_to_num(values[::2] - values[1::2])
-    return np.where(gap > 0, 1.0, np.where(gap < 0, 0.0, 0.5))
-
-
-def interval(values: np.ndarray, measure: Callable[[np.ndarray], float]) -> tuple[float, float]:
-    """The middle 95% of the measure over 500 resamples of the places."""
-    draw = np.random.default_rng(0)
-    found = [measure(draw.integers(0, len(values), len(values))) for _ in range(500)]
-    return round(float(np.quantile(found, 0.025)), 3), round(float(np.quantile(found, 0.975)), 3)
-
-
-def auc(good: np.ndarray, bad: np.ndarray) -> float:
-    """The chance that a good one's value is above a bad one's, a tie counting half; abstentions tie with all."""
-    middle = np.nanmedian(np.concatenate([good, bad])) if np.isfinite(np.concatenate([good, bad])).any() else 0.0
-    both = np.concatenate([np.nan_to_num(good, nan=middle), np.nan_to_num(bad, nan=middle)])
-    place = ranks(both) * (len(both) - 1) + 1
-    return float((place[: len(good)].sum() - len(good) * (len(good) + 1) / 2) / max(1, len(good) * len(bad)))
 
 
 def judged_pairs(data: Path, most: int | None) -> tuple[list[dict[str, Any]], dict[str, float]]:
@@ -210,11 +209,6 @@ def quartiles(name: str, values: np.ndarray) -> dict[str, Any]:
     }
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    first, second = ranks(a.astype(float)), ranks(b.astype(float))
-    return float(np.corrcoef(first, second)[0, 1]) if first.std() and second.std() else 0.0
-
-
 _letters = re.compile(r"[^a-z/]")
 NOTHING = {"noinput", "noinputs", "none", "n/a", "noinputrequired", "noinputneeded", "noinputprovided", "notapplicable"}
 INVARIANTS: dict[str, Callable[[dict[str, Any]], bool]] = {
@@ -244,65 +238,23 @@ def defects(data: Path, rows: list[dict[str, Any]]) -> dict[str, float]:
     return {"defect_recall": round(min(recalls), 4), "false_alarm": round(float(people.mean()), 4)}
 
 
-def passport(name: str, data: Path, quick: bool) -> dict[str, Any]:
-    """One metric: agreement per language, correlation with length, speed, cost."""
-    told: dict[str, Any] = {}
-    for lang, make in EVIDENCE[name].items():
-        try:
-            evidence = make(data, lang)
-        except FileNotFoundError as error:
-            print(f"{name} {lang}: not measured, there is no {error.filename}")
-            continue
-        if evidence.pairs or evidence.good:
-            told[lang] = agreement(name, evidence, quick)
-    rows = held.alpaca(held.whole(data, "02_alpaca/alpaca_52k_original.jsonl.gz"), 52_000)[:: 260 if quick else 52]
-    tasks = {"pairs": Task("pairs", description="Follow an instruction of whatever kind, and answer it well.")}
-    scores(name, rows[:20], tasks)
-    KNOWN.clear()
-    start = time.process_time()
-    values = scores(name, rows, tasks)
-    spent = time.process_time() - start
-    lengths = np.array([text.length(row.output) for row in rows], dtype=float)
-    if registry.get("scorer", name).facts.get("length_neutral"):
-        values = neutral(values, lengths.astype(int).tolist(), ["alpaca"] * len(rows))
-    known = ~np.isnan(values)
-    told["length"] = round(spearman(values[known], lengths[known]), 2) if known.sum() > 20 else None
-    told["rows_per_cpu_s"] = float(f"{len(rows) / max(spent, 1e-3):.2g}")
-    told["cost_per_1000"] = 0.0
-    return told
-
-
-def agreement(name: str, evidence: Evidence, quick: bool) -> dict[str, Any]:
-    most = 60 if quick else 10**9
-    if evidence.pairs:
-        right = paired(name, evidence.pairs[:most], evidence.tasks)
-        value, measure, count = float(right.mean()), "pairs", len(right)
-        low, high = interval(right, lambda at: float(right[at].mean()))
-    else:
-        good, bad = (scores(name, side[:most], evidence.tasks) for side in (evidence.good, evidence.bad))
-        value, measure, count = auc(good, bad), "auc", len(good) + len(bad)
-        both, split = np.concatenate([good, bad]), len(good)
-        low, high = interval(both, lambda at: auc(both[at[at < split]], both[at[at >= split]]))
-    fitted = (
-        quality_model.load(name).about["cross_validated"]
-        if name in ("quality", "wording") and evidence.kind == "human"
-        else {}
-    )
-    pooled = [fitted[key] for key in fitted if " " not in key and key != "coachlm_length_matched"]
-    return {
-        "kind": evidence.kind, "measure": measure, "value": round(value, 3), "low": low, "high": high, "n": count, "data": evidence.data,
-        **({"cross_validated": round(float(np.mean(pooled)), 3)} if pooled else {}),
-    }  # fmt: skip
-
-
 def show(rows: Sequence[dict[str, Any]], figures: dict[str, float], passports: dict[str, Any]) -> None:
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
     for name, told in passports.items():
-        for lang, one in ((lang, told[lang]) for lang in ("en", "zh") if lang in told):
+        for one in [{"lang": lang, **told[lang]} for lang in ("en", "zh") if lang in told] + told.get("also", []):
             agrees = f"{one['measure']:<5} {one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-            print(f"{name:<12} {lang} {agrees} n={one['n']} {one['kind']}: {one['data']}")
+            checked = f" (cross-validated {one['cross_validated']})" if "cross_validated" in one else ""
+            silent = f" {one['abstained']:.0%} abstained" if one["abstained"] else ""
+            print(f"{name:<12} {one['lang']} {agrees}{checked} n={one['n']}{silent} {one['kind']}: {one['data']}")
         print(f"{name:<12} length {told['length']}  rows per CPU second {told['rows_per_cpu_s']:g}")
+        for one in (
+            [*told["zh_minus_en"]["sets"], {"set": "all", **told["zh_minus_en"]}] if told.get("zh_minus_en") else []
+        ):
+            said = "  ".join(f"{key} {value}" for key, value in one.items() if key not in ("set", "sets"))
+            print(f"{name:<12} zh - en, {one['set']}: {said}")
+        for one in told.get("swapped", []):
+            print(f"{name:<12} group swapped, {'  '.join(f'{key} {value}' for key, value in one.items())}")
     for name, value in figures.items():
         print(f"{name:<30} {value}")
 

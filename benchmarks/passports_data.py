@@ -5,16 +5,34 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zhiling.data import shared_data
-from zhiling.types import Example
+from zhiling.types import Example, Task
 
 LABELS = "02_alpaca/alpagasus_selected_labels.jsonl.gz"
 Pair = tuple[Example, Example]
 """(the better, the worse)."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`kind`: "human" (people judged), "model" (a model judged), "planted" (known defects in clean rows), "rule" (the rule's cases).
+
+    Either pairs (better, worse) or two groups. `fitted` names the figures of the metric's own cross-validation on these data, where its
+    weights were fitted to them.
+    """
+
+    kind: str
+    data: str
+    pairs: Sequence[Pair] = ()
+    good: Sequence[Example] = ()
+    bad: Sequence[Example] = ()
+    tasks: dict[str, Task] = field(default_factory=dict)
+    fitted: tuple[str, ...] = ()
 
 
 def read(path: Path, most: int | None = None) -> list[dict[str, Any]]:

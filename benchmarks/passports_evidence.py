@@ -8,27 +8,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import passports_data as held
+import passports_labels as labels
+from passports_data import Evidence
 
 from zhiling.types import Example, Task
 
 CLEAN = {"en": "02_alpaca/alpagasus_dolly_3k.jsonl.gz", "zh": "02_alpaca/llamafactory_alpaca_zh_demo.jsonl.gz"}
 MOST = 400  # rows or pairs of a metric and language
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """`kind`: "human" (people judged), "model" (a model judged), "planted" (known defects in clean rows), "rule" (the rule's cases)."""
-
-    kind: str
-    data: str
-    pairs: Sequence[held.Pair] = ()
-    good: Sequence[Example] = ()
-    bad: Sequence[Example] = ()
-    tasks: dict[str, Task] = field(default_factory=dict)
 
 
 def clean(data: Path, lang: str, most: int = MOST) -> list[Example]:
@@ -214,11 +204,13 @@ def judged(data: Path, lang: str) -> Evidence:
         "human",
         "CoachLM, Auto-J, LLMBar, LLMEval2, FairEval",
         pairs=[p for name in held.PAIRS for p in held.pairs(data, name)],
+        fitted=tuple(held.PAIRS),
     )
 
 
 def revised(data: Path, lang: str) -> Evidence:
-    return Evidence("human", "CoachLM, revised before raw instructions", pairs=held.pairs(data, "coachlm_instructions"))
+    pairs = held.pairs(data, "coachlm_instructions")
+    return Evidence("human", "CoachLM, revised before raw instructions", pairs=pairs, fitted=("coachlm_instructions",))
 
 
 def dpo(data: Path, lang: str) -> Evidence:
@@ -291,9 +283,21 @@ EVIDENCE: dict[str, dict[str, Callable[[Path, str], Evidence]]] = {
     "relevance": {"en": definitions, "zh": simclue},
     "asks": dict.fromkeys(("en", "zh"), planted(_unclear, "asks for what is not there, or for anything")),
     "answers": dict.fromkeys(("en", "zh"), swapped(0)),
-    "faithful": {"en": swapped(200)},
+    "faithful": {"en": labels.passages, "zh": labels.passages},
+    "safety": {"en": labels.unsafe, "zh": labels.insults},
+    "clarity": {"en": revised},
+    "difficulty": {"en": labels.flask},
+    "judge": {"en": labels.judgements, "zh": dpo},
     "constraints": dict.fromkeys(("en", "zh"), followbench),
     "quality": {"en": judged, "zh": dpo},
     "wording": {"en": revised, "zh": planted(_badly_put, "marks, inputs, lines, stiff words")},
 }
 """Metric -> language -> what its passport rests on. A registered metric that is not here has no passport."""
+
+ALSO: dict[str, list[tuple[str, Callable[[Path, str], Evidence]]]] = {
+    "quality": [("en", labels.truthful), ("en", labels.gpt4), ("en", labels.harmless)],
+    "safety": [("en", labels.harmless), ("zh", labels.delicate)],
+    "clarity": [("en", jfleg)],
+    "faithful": [("en", swapped(200)), ("zh", labels.cmrc)],
+}
+"""Further evidence, none of it fitted to: what a metric was not made for is shown beside what it was made for."""
