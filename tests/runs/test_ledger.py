@@ -156,7 +156,10 @@ def test_a_pool_is_the_rows_it_stands_for(tmp_path):
         (pool, made),
         (pool.those(np.array(mask)), [row for row, yes in zip(made, mask, strict=True) if yes]),
     ):
-        assert len(some) == len(rows_) and list(some) == rows_ and some.ids == [row.id for row in rows_]
+        known = [row.id for row in rows_]
+        assert len(some) == len(rows_) and list(some) == rows_ and list(some.ids) == known
+        assert [some.ids[0], some.ids[-1], *some.ids[3:9:2]] == [known[0], known[-1], *known[3:9:2]]
+        assert list(some.fields(["output", "id", "history"])) == [(row.output, row.id, row.history) for row in rows_]
         assert some.column("task") == [row.task for row in rows_] and some.column("lang") == [row.lang for row in rows_]
         assert some[0] == rows_[0] and some[-1] == rows_[-1] and some[3:9:2] == rows_[3:9:2]
         assert [some[at] for at in (7, 1, len(rows_) - 2)] == [rows_[at] for at in (7, 1, len(rows_) - 2)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
 from zhiling.select.join import pairs
-from zhiling.select.rank import distinct
+from zhiling.select.rank import distinct, each
 from zhiling.select.shingles import LOW, Ints, Sets, build
 from zhiling.text import blank, jaccard, normalise, shingles
 from zhiling.types import Example, Verdict
@@ -20,6 +21,7 @@ from zhiling.types import Example, Verdict
 View: TypeAlias = Callable[[Example], str]
 Match: TypeAlias = tuple[Example, Example]
 
+AT_ONCE = 20_000  # rows in memory
 COMMON = 3  # what so many held-out rows have in common is a task's wording, not anyone's content
 LEAST = 8  # shingles of content from which on a near match means something
 N = 3
@@ -48,17 +50,33 @@ def heldout(examples: Sequence[Example], *, heldout: Sequence[Example], threshol
         (content, [row for row in held if normalise(row.input) not in shared]),
         (_prompt, [row for row in held if normalise(row.input) in shared]),
     ]
-    said = {row.id: Verdict(row.id, "heldout", True) for row in rows}
+    leaks: dict[str, tuple[str, str]] = {}
+    stream = iter(rows) if held else iter(())
+    while some := list(
+        islice(stream, max(AT_ONCE, 4 * len(held)))
+    ):  # what held-out rows cost is paid once for each part
+        leaks |= _leaks(some, groups, threshold)
+
+    def verdict(_: int, row: str) -> Verdict:
+        why, rival = leaks.get(row, ("", ""))
+        return Verdict(row, "heldout", row not in leaks, why, rival)
+
+    yield from each(examples, rows, verdict)
+
+
+def _leaks(
+    rows: Sequence[Example], groups: Sequence[tuple[View, Sequence[Example]]], threshold: float
+) -> dict[str, tuple[str, str]]:
+    """{row: (why, the held-out row)} for those of the rows that leak one."""
+    found: dict[str, tuple[str, str]] = {}
     for why, find in (
         (say("its wording and output are nearly a held-out row's", "内容与输出几乎与留出行相同"), _near_with_output),
         (say("its wording is nearly a held-out row's", "内容与留出行几乎相同"), _near),
         (say("equals a held-out row", "与留出行相同"), _equal),
     ):  # the plainest reason comes last and stands
         for view, group in groups:
-            for row, rival in find(rows, group, view, threshold):
-                said[row.id] = Verdict(row.id, "heldout", False, why, rival.id)
-    for row in examples:
-        yield said[row.id]
+            found |= {row.id: (why, rival.id) for row, rival in find(rows, group, view, threshold)}
+    return found
 
 
 def content(row: Example) -> str:

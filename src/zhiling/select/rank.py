@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -27,9 +26,9 @@ def value(scores: Scores, row: str, scorer: str) -> float | None:
     return None if score is None or score.value is None or not math.isfinite(score.value) else score.value
 
 
-def ids(rows: Sequence[Example]) -> list[str]:
+def ids(rows: Sequence[Example]) -> Sequence[str]:
     """The rows' ids. A pool of millions (`zhiling.pool`) knows them, and what `labels` gives, without reading a row."""
-    known: list[str] | None = getattr(rows, "ids", None)
+    known: Sequence[str] | None = getattr(rows, "ids", None)
     return [row.id for row in rows] if known is None else known
 
 
@@ -63,10 +62,11 @@ def standing(rows: Sequence[Example], scores: Scores, scorer: str) -> np.ndarray
     if not registry.get("scorer", scorer).facts.get("length_neutral"):
         return said
     # Lengths are in characters or in words: a Chinese answer is compared with Chinese ones.
-    groups, lengths = list[str](), list[int]()
-    for row in rows:
-        groups.append(f"{row.task}\n{'latin' if row.output.isascii() else lang(row.output[:HEAD])}")
-        lengths.append(length(row.output))
+    groups, lengths, named = list[str](), list[int](), dict[str, str]()
+    for task, output in fields(rows, ("task", "output")):
+        group = f"{task}\n{'latin' if output.isascii() else lang(output[:HEAD])}"
+        groups.append(named.setdefault(group, group))
+        lengths.append(length(output))
     return neutral(said, lengths, groups)
 
 
@@ -151,16 +151,16 @@ def weights_of(by: str | list[str] | dict[str, float], where: str) -> dict[str, 
 def task_ranks(pool: Sequence[Example], scores: Scores, weights: Mapping[str, float], where: str) -> np.ndarray:
     """Weighted mean rank within the task, in [0, 1]; -1 for a row that none of the scorers could score."""
     total, weight = np.zeros(len(pool)), np.zeros(len(pool))
-    members: dict[str, list[int]] = defaultdict(list)
-    for at, task in enumerate(labels(pool, "task")):
-        members[task].append(at)
+    numbers: dict[str, int] = {}
+    codes = (numbers.setdefault(task, len(numbers)) for task in labels(pool, "task"))
+    tasks = np.fromiter(codes, dtype=np.int32, count=len(pool))
+    members = np.split(np.argsort(tasks, kind="stable"), np.cumsum(np.bincount(tasks))[:-1])
     for scorer, share in weights.items():
         direction = sign(scorer, where)
         scored(pool, scores, scorer, where)
         said = np.array(standing(pool, scores, scorer), dtype=float) * direction
-        for of_task in members.values():
-            known = np.array(of_task, dtype=np.int64)
-            known = known[~np.isnan(said[known])]
+        for of_task in members:
+            known = of_task[~np.isnan(said[of_task])]
             total[known] += share * ranks(said[known])
             weight[known] += share
     return np.where(weight > 0, np.round(total / np.maximum(weight, 1e-9), 9), -1.0)
