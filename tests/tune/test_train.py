@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,3 +222,47 @@ def test_done_is_plain_json(llama, tmp_path, rows):
     done = tune(llama, rows, tmp_path, replace(QUICK, epochs=1))
     held = json.loads((tmp_path / "done.json").read_text())
     assert held["loss"] == done.loss and held["steps"] == done.steps and str(tmp_path) not in json.dumps(held["counts"])
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(llama, tmp_path, rows):
+    """A learning rate that first helps and then ruins: the saved weights have the lowest validation loss that was measured."""
+    settings = replace(
+        QUICK, method="full", epochs=40, lr=3e-2, schedule="constant", validation=0.3, checkpoint_every=3
+    )
+    done = tune(llama, rows, tmp_path / "best", replace(settings, keep="best", patience=2))
+    measured = {
+        line["step"]: line["validation_loss"] for line in done.history if "validation_loss" in line and line["step"]
+    }
+    lowest = min(measured, key=measured.get)
+    assert done.saved == lowest < done.steps  # what came after was worse
+    assert done.steps == max(measured) and len([step for step in measured if step > lowest]) == 2
+    _, aside = train.split(rendered(llama, rows), settings)
+    assert loss_of(tuned_model(done), aside, settings.objective).total == pytest.approx(measured[lowest], rel=1e-5)
+    assert not list((tmp_path / "best").glob("best-*"))
+    last = tune(llama, rows, tmp_path / "last", replace(settings, patience=2))
+    assert last.saved == last.steps == done.steps
+    assert loss_of(tuned_model(last), aside, settings.objective).total == pytest.approx(measured[last.steps], rel=1e-5)
+
+
+def test_the_best_weights_survive_a_stop(llama, tmp_path, rows, monkeypatch):
+    settings = replace(
+        QUICK, epochs=6, lr=3e-2, schedule="constant", validation=0.3, checkpoint_every=2, keep="best", patience=2
+    )
+    whole = tune(llama, rows, tmp_path / "whole", settings)
+    real, calls = train.checkpoint.save_best, []
+
+    def stopping(folder, step, weights):
+        real(folder, step, weights)
+        calls.append(step)
+        if len(calls) == 2:
+            raise EngineError("stopped")
+
+    monkeypatch.setattr(train.checkpoint, "save_best", stopping)
+    for _ in range(2):
+        with suppress(EngineError):
+            tune(llama, rows, tmp_path / "broken", settings)
+    monkeypatch.setattr(train.checkpoint, "save_best", real)
+    again = tune(llama, rows, tmp_path / "broken", settings)
+    assert len(calls) >= 2 and (again.saved, again.steps) == (whole.saved, whole.steps)
+    first, second = (load_file(one.folder / "adapter_model.safetensors") for one in (whole, again))
+    assert all(torch.equal(first[key], second[key]) for key in first)

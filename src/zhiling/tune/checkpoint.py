@@ -59,9 +59,35 @@ def load(folder: Path, key: str) -> tuple[Checkpoint | None, list[str]]:
     return None, damaged
 
 
+def save_best(folder: Path, step: int, weights: Mapping[str, Any]) -> None:
+    """Keep the weights of the best step so far at `folder/best-STEP`, instead of those of the best before it."""
+    place = folder / f"best-{step:08d}"
+    with whole(place) as partial:
+        write_tensors(weights, partial / "weights.safetensors")
+    for old in folder.glob("best-*"):
+        if old != place:
+            shutil.rmtree(old)
+
+
+def best(folder: Path, step: int) -> Mapping[str, Any]:
+    """The weights that `save_best` kept. Raises EngineError where they are gone."""
+    from safetensors.torch import load_file
+
+    file = folder / f"best-{step:08d}" / "weights.safetensors"
+    try:
+        return dict(load_file(file))
+    except OSError as error:
+        raise boundary(error, where=str(file)) from error
+
+
 def clear(folder: Path) -> None:
-    """Remove all checkpoints, partial ones too."""
-    for place in [*_places(folder), *folder.glob(".checkpoint-*.partial")]:
+    """Remove all checkpoints, the best weights and partial ones too."""
+    for place in [
+        *_places(folder),
+        *folder.glob("best-*"),
+        *folder.glob(".checkpoint-*.partial"),
+        *folder.glob(".best-*.partial"),
+    ]:
         shutil.rmtree(place)
 
 

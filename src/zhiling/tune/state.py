@@ -20,13 +20,20 @@ def snapshot(params: Mapping[str, Any], optimizer: Any) -> dict[str, dict[str, A
     return {"weights": dict(params), **files, "rng": rng}
 
 
-def restore(params: Mapping[str, Any], optimizer: Any, tensors: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put a snapshot back. The parameters must be those that it was taken from."""
+def put(params: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+    """Give the parameters these values."""
     import torch
 
     with torch.no_grad():
         for name, parameter in params.items():
-            parameter.copy_(tensors["weights"][name])
+            parameter.copy_(weights[name])
+
+
+def restore(params: Mapping[str, Any], optimizer: Any, tensors: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put a snapshot back. The parameters must be those that it was taken from."""
+    import torch
+
+    put(params, tensors["weights"])
     numbers = {name: number for number, name in enumerate(params)}
     state = {
         numbers[name]: {moment: tensors[moment][name] for moment in MOMENTS}

@@ -39,12 +39,14 @@ class Tuned:
 
     `folder` holds the adapter or the full model (safetensors) with its tokenizer. `loss` is each task's training loss over the
     last epoch, every row under the weights it met, and `total` the same over all tasks. `counts` says what became of the rows:
-    see `render.render_all`, and "validation" were kept aside. `history` has a row per step, as in metrics.jsonl.
+    see `render.render_all`, and "validation" were kept aside. `steps` were made; `saved` is the one whose weights `folder` holds, an
+    earlier one with `keep: best`. `history` has a row per step, as in metrics.jsonl.
     """
 
     folder: Path
     base: str
     steps: int
+    saved: int
     total: float
     loss: dict[str, float]
     counts: dict[str, int]
@@ -108,11 +110,11 @@ def _tune(
     model = models.load(name, settings)
     params = models.trainable(model)
     optimizer = torch.optim.AdamW(params.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True)
-    start, epoch = _resume(out, key, params, optimizer)
+    start, epoch, watch = _resume(out, key, params, optimizer)
     log = Log(out / "metrics.jsonl", start, progress)
     loop = _Loop(model, settings, [*rows, *aside])
     if aside and start == 0:
-        log.write({"step": 0, "validation": loop.measure(aside).tasks})
+        log.write(_validated({"step": 0}, loop.measure(aside)))
     for number, step in enumerate(plan[start:], start + 1):
         began = time.perf_counter()
         lr = lr_at(settings, number, len(plan))
@@ -131,16 +133,50 @@ def _tune(
         line |= {"lr": lr, "norm": norm, "rows": len(step.rows), "tokens": tokens, "computed": computed}
         line |= {"rate": round(tokens / (time.perf_counter() - began), 2)}
         if aside and (step.last or number == len(plan)):
-            line["validation"] = loop.measure(aside).tasks
+            measured = loop.measure(aside)
+            line = _validated(line, measured)
+            if watch.better(number, measured.total) and settings.keep == "best":
+                checkpoint.save_best(out, number, params)
         log.write(line)
+        if watch.over(settings):
+            break
         if settings.checkpoint_every and number % settings.checkpoint_every == 0 and number < len(plan):
             log.sync()
-            checkpoint.save(out, number, state.snapshot(params, optimizer), {"key": key, "epoch": epoch.tasks})
+            held = {"key": key, "epoch": epoch.tasks, "watch": asdict(watch)}
+            checkpoint.save(out, number, state.snapshot(params, optimizer), held)
+    saved = number
+    if settings.keep == "best" and watch.step:
+        saved = watch.step
+        state.put(params, checkpoint.best(out, saved))
     models.save(model, tokenizer, out / "model", base)
     final = epoch.loss(settings.objective)
-    return _finish(
-        out, key, Tuned(out / "model", base, len(plan), final.total, final.tasks, counts, tuple(log.history))
-    )
+    made = Tuned(out / "model", base, number, saved, final.total, final.tasks, counts, tuple(log.history))
+    return _finish(out, key, made)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """The validation loss over the epochs: the lowest so far, the step that it was measured after, and the epochs since."""
+
+    lowest: float = math.inf
+    step: int = 0
+    since: int = 0
+
+    def better(self, step: int, loss: float) -> bool:
+        """Note an epoch's loss; whether none was lower."""
+        if loss < self.lowest:
+            self.lowest, self.step, self.since = loss, step, 0
+            return True
+        self.since += 1
+        return False
+
+    def over(self, settings: TuneSettings) -> bool:
+        """Whether patience is at its end."""
+        return bool(settings.patience) and self.since >= settings.patience
+
+
+def _validated(line: dict[str, Any], loss: Loss) -> dict[str, Any]:
+    return {**line, "validation": loss.tasks, "validation_loss": loss.total}
 
 
 class _Loop:
@@ -199,8 +235,11 @@ def _stop_unless_finite(number: int, losses: Sequence[tuple[Rendered, float]], n
     )
 
 
-def _resume(out: Path, key: str, params: dict[str, Any], optimizer: Any) -> tuple[int, Sums]:
-    """Go back to the last whole checkpoint of this very run: (its step, the epoch's sums so far). Other runs' files are removed."""
+def _resume(out: Path, key: str, params: dict[str, Any], optimizer: Any) -> tuple[int, Sums, _Watch]:
+    """Go back to the last whole checkpoint of this very run: (its step, the epoch's sums so far, the validation so far).
+
+    Other runs' files are removed.
+    """
     found, damaged = checkpoint.load(out, key)
     for name in damaged:
         warnings.warn(
@@ -212,9 +251,9 @@ def _resume(out: Path, key: str, params: dict[str, Any], optimizer: Any) -> tupl
         )
     if found is None:
         checkpoint.clear(out)
-        return 0, Sums()
+        return 0, Sums(), _Watch()
     state.restore(params, optimizer, found.tensors)
-    return found.step, Sums(tasks=found.state["epoch"])
+    return found.step, Sums(tasks=found.state["epoch"]), _Watch(**found.state["watch"])
 
 
 def _done(out: Path, key: str) -> Tuned | None:
