@@ -189,9 +189,45 @@ def test_greedy_is_greedy(block, data, share, similar):
         closest = np.maximum(closest, np.round((vectors @ vectors[taken[-1]]).astype(np.float64), 4))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diverse, "BLOCK", block)
-        picks = diverse.greedy(quality, vectors, rows, share, similar)
-    assert [pick.row for pick in picks if pick.taken] == taken
-    assert sorted(pick.row for pick in picks) == list(range(len(data)))
+        picks = diverse.greedy(quality, lambda rows: vectors[rows], rows, share, similar)
+    assert picks.taken.tolist() == taken
+    over = [row for row in range(len(data)) if picks.near[row] >= 0]
+    assert over == [row for row in np.flatnonzero(closest > similar) if row not in taken]
+    assert all(picks.cosine[row] > similar and picks.near[row] in taken for row in over)
+
+
+def test_rows_that_cannot_lead_are_never_looked_at(monkeypatch):
+    monkeypatch.setattr(diverse, "BLOCK", 16)
+    dice = np.random.default_rng(1)
+    vectors = dice.normal(size=(2000, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    quality, looked = dice.random(2000), []
+
+    def look(rows):
+        looked.extend(rows.tolist())
+        return vectors[rows]
+
+    few = diverse.greedy(quality, look, 40, 0.2, 1.0)
+    assert len(looked) == len(set(looked)) < 1000
+    monkeypatch.setattr(diverse, "BLOCK", 1024)
+    whole = diverse.greedy(quality, lambda rows: vectors[rows], 40, 0.2, 1.0)
+    assert few.taken.tolist() == whole.taken.tolist()
+
+
+def test_more_rows_than_can_be_compared_are_refused(monkeypatch):
+    rows = rows_of("qa", 60)
+    said = scores("relevance", {row.id: place / 60 for place, row in enumerate(rows)})
+    how = {"scores": said, "seed": 1, "by": "relevance", "similar": 0.99}
+    vectors = Fixed({row.prompt: vector for row, vector in zip(rows, np.eye(60), strict=True)})
+    monkeypatch.setattr(diverse, "BLOCK", 4)
+    monkeypatch.setattr(diverse, "MOST", 20)
+    assert len(kept(top(rows, embedder=vectors, rows=20, **how))) == 20
+    with pytest.raises(RecipeError, match=r"^top: .*21 are too many.*ask for 20 rows or fewer"):
+        list(top(rows, embedder=None, rows=21, **how))
+    monkeypatch.setattr(diverse, "LOOKED", 30)
+    alike = Fixed({row.prompt: [1.0, 0.0] for row in rows})
+    with pytest.raises(RecipeError, match=r"^top: top looked at 30 rows, and too few"):
+        list(top(rows, embedder=alike, rows=2, **how))
 
 
 def test_every_selector_is_registered_with_settings_a_recipe_can_give():

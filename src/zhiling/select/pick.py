@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zhiling.embed import Embedder
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
-from zhiling.select.diverse import Pick, fill, greedy
-from zhiling.select.rank import Scores, best_order, distinct, each, ids, labels, task_ranks, weights_of
+from zhiling.select.diverse import Look, Picks, fill, greedy
+from zhiling.select.rank import Scores, among, best_order, distinct, each, fields, ids, labels, task_ranks, weights_of
+from zhiling.select.shingles import Ints
 from zhiling.text import length
 from zhiling.types import Example, Task, Verdict, row_seed
 
@@ -122,35 +124,45 @@ def top(
     quality = task_ranks(pool, scores, weights, "top.by")[order]
     sizes = None
     if tokens is not None:
-        sizes = np.fromiter((length(row.prompt) + length(row.output) for row in pool), dtype=np.int64, count=len(pool))[
-            order
-        ]
+        counts = (sum(map(length, texts)) for texts in fields(pool, ("instruction", "input", "output")))
+        sizes = np.fromiter(counts, dtype=np.int64, count=len(pool))[order]
     most = len(pool) if rows is None else rows
     if diversity or similar < 1:
-        vectors = embedder([row.prompt for row in pool])[order]
-        picks = greedy(quality, vectors, most, diversity, similar, sizes, tokens)
+        picks = greedy(quality, _look(pool, order, embedder), most, diversity, similar, sizes, tokens)
     else:
         picks = fill(np.argsort(-quality, kind="stable"), most, sizes, tokens)
     yield from each(examples, pool, _told(picks, order, ids(pool)))
 
 
-def _told(picks: Sequence[Pick], order: np.ndarray, known: Sequence[str]) -> Callable[[int, str], Verdict]:
+def _look(pool: Sequence[Example], order: Ints, embedder: Embedder) -> Look:
+    """The vectors of the prompts of some of the rows in the order; of a pool only these rows are read."""
+
+    def look(rows: Ints) -> NDArray[np.float32]:
+        places = np.sort(order[rows])
+        prompts = [row.prompt for row in among(pool, places)]
+        return embedder(prompts)[np.searchsorted(places, order[rows])]
+
+    return look
+
+
+def _told(picks: Picks, order: Ints, known: Sequence[str]) -> Callable[[int, str], Verdict]:
     """The verdict on the row at a place of the pool; `order` are the places of the rows that the picks speak of."""
-    places = order.tolist()
-    taken = [pick for pick in picks if pick.taken]
-    last = known[places[taken[-1].row]] if taken else ""
-    beaten = say(f"{len(taken)} rows do better", f"有 {len(taken)} 行更优")
-    full = say("does not fit into what is left of the tokens", "剩余的词元预算放不下")
-    at = np.argsort(np.fromiter((places[pick.row] for pick in picks), dtype=np.int64, count=len(picks)))
+    last = known[int(order[picks.taken[-1]])] if len(picks.taken) else ""
+    beaten = say(f"{len(picks.taken)} rows do better", f"有 {len(picks.taken)} 行更优")
+    no_room = say("does not fit into what is left of the tokens", "剩余的词元预算放不下")
+    kept, at = np.zeros(len(order), dtype=bool), np.empty_like(order)
+    kept[order[picks.taken]] = True
+    at[order] = np.arange(len(order))
 
     def verdict(place: int, row: str) -> Verdict:
-        pick = picks[at[place]]
-        if pick.taken:
+        if kept[place]:
             return Verdict(row, "top", True)
-        if pick.near >= 0:
-            alike = say(f"its prompt is {pick.cosine:.2f} like one taken", f"提示与已选行的相似度为 {pick.cosine:.2f}")
-            return Verdict(row, "top", False, alike, known[places[pick.near]])
-        return Verdict(row, "top", False, full if pick.full else beaten, last)
+        pick = at[place]
+        if picks.near[pick] >= 0:
+            how = picks.cosine[pick]
+            alike = say(f"its prompt is {how:.2f} like one taken", f"提示与已选行的相似度为 {how:.2f}")
+            return Verdict(row, "top", False, alike, known[int(order[picks.near[pick]])])
+        return Verdict(row, "top", False, no_room if picks.full[pick] else beaten, last)
 
     return verdict
 

@@ -46,6 +46,16 @@ def fields(rows: Sequence[Example], names: Sequence[str]) -> Iterator[tuple[Any,
     return map(attrgetter(*names), rows)
 
 
+def among(rows: Sequence[Example], places: np.ndarray) -> Iterator[Example]:
+    """The rows at these places, which ascend; a pool is gone through once, and parts without one of them are not read."""
+    those: Callable[[np.ndarray], Sequence[Example]] | None = getattr(rows, "those", None)
+    if those is None:
+        return (rows[at] for at in places.tolist())
+    mask = np.zeros(len(rows), dtype=bool)
+    mask[places] = True
+    return iter(those(mask))
+
+
 def values(rows: Sequence[Example], scores: Scores, scorer: str) -> np.ndarray:
     """What the scorer said of each row, as `value` has it, with NaN for None."""
     column: Callable[..., np.ndarray] | None = getattr(scores, "column", None)
