@@ -149,7 +149,7 @@ def attack(name, deed):
 attack("read", lambda: open(OUTSIDE).read())
 attack("passwd", lambda: open("/etc/passwd").read())
 attack("environ", lambda: open(f"/proc/{os.getppid()}/environ", "rb").read())
-attack("write", lambda: open(OUTSIDE, "a"))
+attack("write", lambda: open(OUTSIDE, "r+"))
 attack("home", lambda: open(os.path.expanduser("~/zhiling-probe") if os.path.expanduser("~") != "/tmp" else "/zhiling-probe", "w"))
 attack("socket", lambda: socket.socket())
 attack("fork", lambda: os.fork() or os._exit(0))

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import select
-import shutil
 import sys
 import types
 from pathlib import Path
@@ -49,14 +48,22 @@ def main() -> None:
     if rules.landlock_version():
         random = ["/dev/urandom"] if os.path.exists("/dev/urandom") else []
         rules.lock_files([*read, *random], ["/dev/null", *(["/tmp"] if own else [])])
+    kept = {place for place, _, names in os.walk("/tmp") for place in (place, *(f"{place}/{name}" for name in names))}
     for program, text in job["programs"]:
         os.write(report, json.dumps(watched(program, text, job, report)).encode() + b"\n")
         if own:
-            for name in os.listdir("/tmp"):
-                shutil.rmtree(f"/tmp/{name}", ignore_errors=True) if os.path.isdir(f"/tmp/{name}") else os.unlink(
-                    f"/tmp/{name}"
-                )
+            clean(kept)
     os._exit(0)
+
+
+def clean(kept: set[str]) -> None:
+    """Remove from /tmp what is not to be kept: one program leaves nothing for the next."""
+    for place, _, names in os.walk("/tmp", topdown=False):
+        for name in names:
+            if f"{place}/{name}" not in kept:
+                os.unlink(f"{place}/{name}")
+        if place not in kept:
+            os.rmdir(place)
 
 
 def watched(program: str, text: str, job: dict[str, Any], report: int) -> dict[str, Any]:
@@ -171,6 +178,8 @@ def new_root(read: list[str]) -> None:
             _set_mount(tree, b"", 0x1000, 2 if path.startswith("/dev/") else 1 | 2 | 4)
             trees.append((path, tree))
     check(libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 6, b"size=1m,mode=755"), "mount tmpfs")
+    os.makedirs("/tmp/tmp", exist_ok=True)
+    check(libc.mount(b"tmpfs", b"/tmp/tmp", b"tmpfs", 6, f"size={_TMP_BYTES},mode=700".encode()), "mount /tmp")
     for path, tree in trees:
         place = Path("/tmp" + path)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -180,8 +189,6 @@ def new_root(read: list[str]) -> None:
             place.touch()
         check(int(libc.syscall(429, tree, b"", _SEE, str(place).encode(), 4)), f"move_mount {path}")
         os.close(tree)
-    os.makedirs("/tmp/tmp", exist_ok=True)
-    check(libc.mount(b"tmpfs", b"/tmp/tmp", b"tmpfs", 6, f"size={_TMP_BYTES},mode=700".encode()), "mount /tmp")
     os.chdir("/tmp")
     number = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
     check(int(libc.syscall(number, b".", b".")), "pivot_root")
