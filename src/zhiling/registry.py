@@ -42,6 +42,12 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "template": "zhiling.construct.template",
         "retrieve": "zhiling.construct.retrieve",
         "generate": "zhiling.construct.generate.instructions",
+        "self_instruct": "zhiling.construct.generate.self_instruct",
+        "evol": "zhiling.construct.generate.evol",
+        "magpie": "zhiling.construct.generate.magpie",
+        "backtranslate": "zhiling.construct.generate.backtranslate",
+        "coverage": "zhiling.construct.generate.coverage",
+        "dialogue": "zhiling.construct.generate.dialogue",
     },
     "verifier": {},
     "scorer": {
