@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,18 @@ class Log:
                 os.fsync(handle.fileno())
         except OSError as error:
             raise boundary(error, where=str(self.file)) from error
+
+
+class Quiet:
+    """The log of a rank that is not the first: it writes nothing."""
+
+    history: Sequence[dict[str, Any]] = ()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Nothing: the first rank writes the line."""
+
+    def sync(self) -> None:
+        """Nothing."""
 
 
 def read(file: Path) -> list[dict[str, Any]]:

@@ -20,16 +20,17 @@ from zhiling.registry import module_version
 from zhiling.tune import checkpoint, state
 from zhiling.tune import model as models
 from zhiling.tune.batch import batches
-from zhiling.tune.log import Log, Progress, read
+from zhiling.tune.log import Log, Progress, Quiet, read
 from zhiling.tune.loss import Loss, Sums, row_sums, scale, share, token_losses
 from zhiling.tune.mix import split, steps
+from zhiling.tune.ranks import ALONE, Ranks, joined
 from zhiling.tune.render import Rendered, prepare, render_all
 from zhiling.tune.settings import TuneSettings, lr_at
-from zhiling.types import Example, content_id
+from zhiling.types import Example, content_id, row_seed
 
 RUNTIME = ("threads", "checkpoint_every")
 """Settings that may change between a run and its resumption."""
-CODE = ("attention", "batch", "loss", "mix", "model", "render", "settings", "state", "train")
+CODE = ("attention", "batch", "loss", "mix", "model", "ranks", "render", "settings", "state", "train")
 """What the weights depend on: a run is not resumed by other code than began it."""
 
 
@@ -67,6 +68,7 @@ def tune(
     `metrics.jsonl` (a line per step), checkpoints while it runs, then `model/` and `done.json`. Killed at any moment, the same
     call goes on from the last whole checkpoint and ends with the same weights, to the bit on a CPU in fp32; finished, it
     returns at once; with other settings, examples or base it starts afresh. `progress` is shown each line of the metrics.
+    Among ranks (torchrun, Ray Train) all call it with the same arguments, and `out` is a folder that all of them see.
 
     Raises RecipeError (settings, no such model), DataError (nothing to tune on), EngineError (disk or memory full, or a loss
     that is not finite: the message names the step and the rows).
@@ -83,12 +85,14 @@ def tune(
     name = models.locate(base)
     choices = {key: value for key, value in asdict(settings).items() if key not in RUNTIME}
     code = [module_version(f"zhiling.tune.{module}") for module in CODE]
-    key = content_id("tune", choices, sorted(example.id for example in examples), models.fingerprint(name), code)
-    done = _done(out, key)
-    if done is not None:
-        return done
-    with _threads(settings.threads), torch.random.fork_rng(), _memory(settings):
-        return _tune(str(base), name, examples, out, settings, key, progress)
+    with joined() as ranks:
+        parts = [sorted(example.id for example in examples), models.fingerprint(name), code, ranks.size]
+        key = content_id("tune", choices, *parts)
+        done = ranks.told(_done(out, key) if ranks.first else None)
+        if done is not None:
+            return done
+        with _threads(settings.threads), torch.random.fork_rng(), _memory(settings):
+            return _tune(str(base), name, examples, out, settings, key, ranks, progress)
 
 
 def _tune(
@@ -98,6 +102,7 @@ def _tune(
     out: Path,
     settings: TuneSettings,
     key: str,
+    ranks: Ranks,
     progress: Progress | None,
 ) -> Tuned:
     import torch
@@ -110,15 +115,18 @@ def _tune(
     model = models.load(name, settings)
     params = models.trainable(model)
     optimizer = torch.optim.AdamW(params.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True)
-    start, epoch, watch = _resume(out, key, params, optimizer)
-    log = Log(out / "metrics.jsonl", start, progress)
-    loop = _Loop(model, settings, [*rows, *aside])
+    start, epoch, watch = _resume(out, key, params, optimizer, ranks)
+    log = Log(out / "metrics.jsonl", start, progress) if ranks.first else Quiet()
+    loop = _Loop(model, settings, [*rows, *aside], ranks)
     if aside and start == 0:
         log.write(_validated({"step": 0}, loop.measure(aside)))
     for number, step in enumerate(plan[start:], start + 1):
         began = time.perf_counter()
         lr = lr_at(settings, number, len(plan))
+        if ranks.size > 1:  # each rank's dropout is its own, and a resumed step's the same
+            torch.manual_seed(row_seed(settings.seed, f"step {number}, rank {ranks.rank}"))
         losses, computed = loop.gradients(step.rows)
+        ranks.add_up(params)
         norm = float(torch.nn.utils.clip_grad_norm_(params.values(), settings.clip or math.inf))
         _stop_unless_finite(number, losses, norm)
         for group in optimizer.param_groups:
@@ -135,23 +143,27 @@ def _tune(
         if aside and (step.last or number == len(plan)):
             measured = loop.measure(aside)
             line = _validated(line, measured)
-            if watch.better(number, measured.total) and settings.keep == "best":
+            if watch.better(number, measured.total) and settings.keep == "best" and ranks.first:
                 checkpoint.save_best(out, number, params)
         log.write(line)
         if watch.over(settings):
             break
-        if settings.checkpoint_every and number % settings.checkpoint_every == 0 and number < len(plan):
+        due = settings.checkpoint_every and number % settings.checkpoint_every == 0 and number < len(plan)
+        if due and ranks.first:
             log.sync()
             held = {"key": key, "epoch": epoch.tasks, "watch": asdict(watch)}
             checkpoint.save(out, number, state.snapshot(params, optimizer), held)
     saved = number
+    ranks.wait()
     if settings.keep == "best" and watch.step:
         saved = watch.step
         state.put(params, checkpoint.best(out, saved))
-    models.save(model, tokenizer, out / "model", base)
     final = epoch.loss(settings.objective)
     made = Tuned(out / "model", base, number, saved, final.total, final.tasks, counts, tuple(log.history))
-    return _finish(out, key, made)
+    if ranks.first:
+        models.save(model, tokenizer, out / "model", base)
+        _finish(out, key, made)
+    return ranks.told(made)
 
 
 @dataclass(slots=True)
@@ -185,22 +197,26 @@ class _Loop:
     The base's dropout stays off, so that the loss printed is the formula's and not a noisy relative of it.
     """
 
-    def __init__(self, model: Any, settings: TuneSettings, rows: Sequence[Rendered]) -> None:
-        self.model, self.settings = model.eval(), settings
+    def __init__(self, model: Any, settings: TuneSettings, rows: Sequence[Rendered], ranks: Ranks = ALONE) -> None:
+        self.model, self.settings, self.ranks = model.eval(), settings, ranks
         self.dropouts = [module for name, module in model.named_modules() if name.endswith("lora_dropout")]
         with models.compute(settings):
             self.shared = share(model, rows, 1e-3 if models.precision(settings) == "fp32" else 0.2)
 
     def gradients(self, rows: Sequence[Rendered]) -> tuple[list[tuple[Rendered, float]], int]:
-        """Add the gradient of a step's objective to the parameters. Returns (row, s_i) for each row and the tokens computed."""
+        """Add the gradient of a step's objective, over this rank's rows, to the parameters.
+
+        Returns (row, s_i) for each row of the step and the tokens computed, by all ranks.
+        """
         import torch
 
         objective, tokens = self.settings.objective, sum(row.targets for row in rows)
+        mine = self.ranks.share(rows)
         losses: list[tuple[Rendered, float]] = []
         computed = 0
         for module in self.dropouts:
             module.train()
-        for batch in batches(rows, self.settings.batch_tokens, self.shared):
+        for batch in batches(mine, self.settings.batch_tokens, self.shared):
             factors = torch.tensor([scale(row, objective, tokens, len(rows)) for row in batch.rows])
             with models.compute(self.settings):
                 each = token_losses(self.model, batch)
@@ -209,17 +225,17 @@ class _Loop:
             computed += len(batch.ids)
         for module in self.dropouts:
             module.eval()
-        return losses, computed
+        return self.ranks.gather(losses), sum(self.ranks.gather([computed]))
 
     def measure(self, rows: Sequence[Rendered]) -> Loss:
         """The objective over the rows, without gradient."""
         import torch
 
-        sums = Sums()
+        losses: list[tuple[Rendered, float]] = []
         with torch.no_grad(), models.compute(self.settings):
-            for batch in batches(rows, self.settings.batch_tokens, self.shared):
-                sums.add(zip(batch.rows, row_sums(batch, token_losses(self.model, batch)), strict=True))
-        return sums.loss(self.settings.objective)
+            for batch in batches(self.ranks.share(rows), self.settings.batch_tokens, self.shared):
+                losses += zip(batch.rows, row_sums(batch, token_losses(self.model, batch)), strict=True)
+        return Sums(self.ranks.gather(losses)).loss(self.settings.objective)
 
 
 def _stop_unless_finite(number: int, losses: Sequence[tuple[Rendered, float]], norm: float) -> None:
@@ -235,7 +251,7 @@ def _stop_unless_finite(number: int, losses: Sequence[tuple[Rendered, float]], n
     )
 
 
-def _resume(out: Path, key: str, params: dict[str, Any], optimizer: Any) -> tuple[int, Sums, _Watch]:
+def _resume(out: Path, key: str, params: dict[str, Any], optimizer: Any, ranks: Ranks) -> tuple[int, Sums, _Watch]:
     """Go back to the last whole checkpoint of this very run: (its step, the epoch's sums so far, the validation so far).
 
     Other runs' files are removed.
@@ -249,8 +265,10 @@ def _resume(out: Path, key: str, params: dict[str, Any], optimizer: Any) -> tupl
             ),
             stacklevel=3,
         )
+    ranks.wait()  # until all have looked
     if found is None:
-        checkpoint.clear(out)
+        if ranks.first:
+            checkpoint.clear(out)
         return 0, Sums(), _Watch()
     state.restore(params, optimizer, found.tensors)
     return found.step, Sums(tasks=found.state["epoch"]), _Watch(**found.state["watch"])
