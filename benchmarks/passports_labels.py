@@ -12,7 +12,7 @@ from passports_data import Evidence
 from zhiling.types import Example
 
 MOST = 400
-PER_SET = 8  # pairs of a set that a judge, who is slow, is asked about
+PER_SET = 3  # pairs of a set that a judge, who is slow, is asked about
 
 
 def unsafe(data: Path, lang: str) -> Evidence:

@@ -28,7 +28,7 @@ KNOWN: dict[str, dict[str, float | None]] = {}
 MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
     "clarity": ("transformers", {"model": "embedded", "threads": 1}, 60),
     "difficulty": ("transformers", {"model": "embedded", "threads": 1}, 40),
-    "judge": ("gguf", {"threads": 1}, 8),
+    "judge": ("gguf", {"threads": 1}, 6),
 }
 """Metrics that ask a model: the provider of the embedded one, its settings, and how many rows tell the speed."""
 
@@ -172,7 +172,7 @@ def agreement(
     }  # fmt: skip
 
 
-FEW = {"judge": 48}
+FEW = {"judge": 18}  # pairs of a language
 
 
 def fitted(name: str) -> dict[str, float]:
