@@ -32,6 +32,8 @@ from zhiling.errors import EngineError, say
 State: TypeAlias = Literal["done", "failed", "time", "memory", "killed"]
 CAGES = ("bubblewrap", "namespaces", "landlock")
 _HERE = Path(__file__).parent
+_ENVIRONMENT = {"LANG": "C.UTF-8", "HOME": "/tmp", "PATH": "", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+"""All that a program sees of any environment; with a fixed hash seed, so that it does the same each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +177,8 @@ def _run(
             file.write(json.dumps(job).encode())
         os.lseek(task, 0, os.SEEK_SET)
         started = subprocess.Popen(
-            [*_wrapped(cage, places), sys.executable, "-I", "-S", str(_HERE / "inside.py"), str(report)],
-            stdin=task, stdout=out, stderr=out, pass_fds=(report,), env={"LANG": "C.UTF-8", "HOME": "/tmp", "PATH": ""}, cwd="/",
+            [*_wrapped(cage, places), sys.executable, "-P", "-s", "-S", str(_HERE / "inside.py"), str(report)],
+            stdin=task, stdout=out, stderr=out, pass_fds=(report,), env=_ENVIRONMENT, cwd="/",
             start_new_session=True,
         )  # fmt: skip
         try:

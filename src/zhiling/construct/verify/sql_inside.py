@@ -116,7 +116,8 @@ def in_duckdb(job: dict[str, Any]) -> dict[str, Any]:
     try:
         for setting in (
             "threads=1", "enable_progress_bar=false", f"memory_limit='{job['memory'] // 2}MB'", "temp_directory=''",
-            "max_temp_directory_size='0B'", "autoinstall_known_extensions=false", "autoload_known_extensions=false", "allow_community_extensions=false",
+            "max_temp_directory_size='0B'", "autoinstall_known_extensions=false", "autoload_known_extensions=false",
+            "allow_community_extensions=false",
         ):  # fmt: skip
             db.execute(f"set {setting}")
         if job["script"]:
