@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from zhiling.select.shingles import Hashes, Ints, Sets, gather, ngrams, tokens
 
-RESIDENT = 1 << 24  # tokens of which shingle sets are made at once: some 80 bytes of memory each at the peak
+RESIDENT = 1 << 23  # tokens of which shingle sets are made at once: some 100 bytes of memory each at the peak
 
 Words = NDArray[np.int64]
 
@@ -84,16 +84,19 @@ class Tokens:
 
     def take(self, rows: Ints, texts: slice) -> tuple[Hashes, Ints]:
         """The tokens of some neighbouring texts of each row, row after row, and how many each row has."""
-        if (
-            self._spill is None
-            and texts == slice(0, self.counts.shape[1])
-            and np.array_equal(rows, np.arange(len(self)))
-        ):
-            return self._held, np.diff(self._starts)
+        whole = texts == slice(0, self.counts.shape[1])
+        if whole and len(rows) and np.array_equal(rows, np.arange(rows[0], rows[-1] + 1)):
+            starts = self._starts[rows[0] : rows[-1] + 2]
+            return self._run(int(starts[0]), int(starts[-1])), np.diff(starts)
         before = self.counts[rows, : texts.start].sum(axis=1, dtype=np.int64)
         many = self.counts[rows, texts].sum(axis=1, dtype=np.int64)
         at = np.repeat(self._starts[rows] + before - np.cumsum(many) + many, many) + np.arange(many.sum())
         return (self._held[at] if self._spill is None else self._spill.at(at).view(np.uint64)), many
+
+    def _run(self, start: int, stop: int) -> Hashes:
+        if self._spill is None:
+            return self._held[start:stop]
+        return self._spill.get(start, stop - start).view(np.uint64)
 
     def sets(self, rows: Ints, texts: slice, n: int) -> Sets:
         """The sets of n-token shingles of these texts of the rows."""
