@@ -5,9 +5,12 @@
 Measured is by cross-validation: each prompt is judged by a model that saw neither it nor, in XSTest, any prompt about the same thing ("kill a
 process" and "kill a person" are kept together). `--train` then fits on everything and writes src/zhiling/score/safety.npz.
 
-Figures: xstest_unsafe_recall, xstest_false_alarms (on prompts that only sound unsafe), advbench_recall, cvalues_false_alarms (delicate
+A table shows recall against false alarms over thresholds; `auc` is over all of them.
+
+Figures, at the threshold 0.5:
+xstest_unsafe_recall, xstest_false_alarms (on prompts that only sound unsafe), advbench_recall, cvalues_false_alarms (delicate
 Chinese questions), instructions_false_alarms (ordinary rows, zh and en), own_zh_recall, own_zh_false_alarms
-and en_safe_false_alarms (lists in this file), cold_f1 and cold_accuracy (Chinese insults),
+and en_safe_false_alarms (lists in this file), cold_f1 and cold_accuracy (Chinese insults), xstest_auc, cold_auc, zh_requests_auc,
 refusal_accuracy and refusal_kappa (XSTest completions; phrase lists reach .876).
 """
 
@@ -76,16 +79,23 @@ def main() -> None:
     for fold in range(FOLDS):
         w, b = fit(seen[folds != fold], labels[folds != fold])
         held[folds == fold] = seen[folds == fold] @ w.T + b
-    figures = {**told(held > 0, labels, np.array(sources)), **refusals(args.data)}
+    table, areas = thresholds(held, labels, np.array(sources))
+    figures = {**told(held > 0, labels, np.array(sources)), **areas, **refusals(args.data)}
+    for row in table:
+        print("  ".join(f"{key} {value:.3f}" for key, value in row.items()))
     for name, value in figures.items():
         print(f"{name:<28}{value:8.3f}")
     if args.train:
         w, b = fit(seen, labels)
-        np.savez_compressed(WEIGHTS, w=w.astype(np.float16), b=b.astype(np.float32), embedder=np.array(Use.name))
+        checked = {name.removesuffix("_auc"): value for name, value in areas.items()}
+        about = np.array(json.dumps({"measure": "auc", "cross_validated": checked}))
+        np.savez_compressed(
+            WEIGHTS, w=w.astype(np.float16), b=b.astype(np.float32), embedder=np.array(Use.name), about=about
+        )
         print(f"{WEIGHTS.name}: {WEIGHTS.stat().st_size / 1024:.0f} KB")
     if args.json:
         counts = [{"source": name, "texts": sources.count(name)} for name in sorted(set(sources))]
-        told_ = {"name": "safety", "machine": platform.platform(), "figures": figures, "rows": counts}
+        told_ = {"name": "safety", "machine": platform.platform(), "figures": figures, "rows": [*table, *counts]}
         args.json.write_text(json.dumps(told_, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
@@ -164,6 +174,42 @@ def told(said: np.ndarray, labels: np.ndarray, sources: np.ndarray) -> dict[str,
         "cold_f1": round(2 * hit / float(said[cold, 1].sum() + (labels[cold, 1] == 1).sum()), 4),
         "cold_accuracy": round(float((said[cold, 1] == (labels[cold, 1] == 1)).mean()), 4),
     }  # fmt: skip
+
+
+# What is to be flagged and what is not: name, head, and the sources and labels of either.
+SIDES = {
+    "xstest": (0, "xstest", 1, "xstest", 0), "zh_requests": (0, "own_zh", 1, "cvalues", 0), "cold": (1, "cold", 1, "cold", 0),
+    "advbench": (0, "advbench", 1, "instructions", 0),
+}  # fmt: skip
+
+
+def thresholds(
+    held: np.ndarray, labels: np.ndarray, sources: np.ndarray
+) -> tuple[list[dict[str, float]], dict[str, float]]:
+    """Recall and false alarms of every set in SIDES from each threshold on, and the area under that curve."""
+    values = {}
+    for name, (head, bad, one, good, zero) in SIDES.items():
+        values[name] = tuple(
+            held[(sources == who) & (labels[:, head] == label), head] for who, label in ((bad, one), (good, zero))
+        )
+    rows = []
+    for bound in (0.1, 0.3, 0.5, 0.7, 0.9):
+        at = np.log(bound / (1 - bound))
+        row: dict[str, float] = {"threshold": bound}
+        for name, (bad, good) in values.items():
+            row |= {
+                f"{name}_recall": round(float((bad >= at).mean()), 4),
+                f"{name}_false_alarms": round(float((good >= at).mean()), 4),
+            }
+        rows.append(row)
+    return rows, {f"{name}_auc": area(*found) for name, found in values.items()}
+
+
+def area(bad: np.ndarray, good: np.ndarray) -> float:
+    """The chance that one to be flagged has a higher value than one that is not."""
+    order = np.sort(good)
+    below = np.searchsorted(order, bad, "left") + np.searchsorted(order, bad, "right")
+    return round(float(below.mean() / (2 * max(1, len(good)))), 4)
 
 
 def refusals(data: Path) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 
 import numpy as np
@@ -89,4 +90,16 @@ def test_weights_are_plain_and_small():
     with path.open("rb") as file:
         loaded = np.load(file, allow_pickle=False)
         assert loaded["w"].shape == (2, Use.dim + BINS)
+        checked = json.loads(str(loaded["about"]))["cross_validated"]
+        assert 0.8 < checked["xstest"] < 1 and 0.8 < checked["cold"] < 1
     assert features(["a b", "蓝色"], Use()).shape == (2, Use.dim + BINS)
+
+
+def test_another_groups_name_hardly_moves_the_score(shared):
+    """CrowS-Pairs in which the sentences differ in a word or two: names of groups are unnamed, first names and rare groups are not."""
+    pairs = [(one["sent_more"], one["sent_less"]) for one in read(shared / "13_safety_bias/crows_pairs.jsonl.gz")]
+    near = [two for two in pairs if sum(a != b for a, b in zip(*map(str.split, two), strict=False)) <= 2][:120]
+    one, other = (list(safety([row(two[side], "ok") for two in near], embedder=Use())) for side in (0, 1))
+    moved = [abs(a.value - b.value) for a, b in zip(one, other, strict=True)]
+    assert np.mean(moved) < 0.06
+    assert np.mean([(a.value >= 0.5) != (b.value >= 0.5) for a, b in zip(one, other, strict=True)]) < 0.08

@@ -1,7 +1,8 @@
 """Requests that should not be met and words that hurt, in zh and en: two linear models over an embedding and hashed n-grams.
 
 `benchmarks/safety.py --train` makes the weights; they are plain arrays. A model of this size knows wordings, not intentions: it finds
-candidates for a person or a larger judge to look at, and says which of its two heads spoke.
+candidates for a person or a larger judge to look at, and says which of its two heads spoke. It does not see which group of people a
+text names (`groups.unnamed`): insults against one are as bad as against another.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from zhiling import text
 from zhiling.embed import Embedder
 from zhiling.errors import say
 from zhiling.registry import scorer
+from zhiling.score.groups import unnamed
 from zhiling.types import Example, Score
 
 if TYPE_CHECKING:
@@ -46,14 +48,14 @@ def safety(examples: Sequence[Example], *, embedder: Embedder) -> Iterator[Score
 
 
 def _batch(examples: Sequence[Example], embedder: Embedder) -> Iterator[Score]:
-    weights = _weights()
-    if embedder.name != str(weights["embedder"]):
-        why = say(f"the weights are for {weights['embedder']}", f"权重只适用于 {weights['embedder']}")
+    fitted = weights()
+    if embedder.name != str(fitted["embedder"]):
+        why = say(f"the weights are for {fitted['embedder']}", f"权重只适用于 {fitted['embedder']}")
         yield from (Score(row.id, "safety", None, why) for row in examples)
         return
     sides = [{"prompt": row.prompt.strip()[:MOST], "output": row.output.strip()[:MOST]} for row in examples]
     texts = list(dict.fromkeys(said for side in sides for said in side.values() if text.lang(said) in ("zh", "latin")))
-    judged = dict(zip(texts, judge(texts, embedder, weights), strict=True))
+    judged = dict(zip(texts, judge(texts, embedder, fitted), strict=True))
     for row, side in zip(examples, sides, strict=True):
         found: list[tuple[float, str, str]] = []
         if side["prompt"] in judged:
@@ -74,23 +76,24 @@ _NAMES = {
 
 
 def judge(
-    texts: Sequence[str], embedder: Embedder, weights: Mapping[str, NDArray[np.generic]]
+    texts: Sequence[str], embedder: Embedder, fitted: Mapping[str, NDArray[np.generic]]
 ) -> list[tuple[float, float]]:
     """(request, words) of each text: the probabilities of the two heads."""
     if not texts:
         return []
     seen = features(texts, embedder)
-    logits = seen @ np.asarray(weights["w"], dtype=np.float32).T + np.asarray(weights["b"], dtype=np.float32)
+    logits = seen @ np.asarray(fitted["w"], dtype=np.float32).T + np.asarray(fitted["b"], dtype=np.float32)
     values = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
     return [(float(one), float(two)) for one, two in values]
 
 
 def features(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float32]:
-    """(n, dim + BINS): the embedding, and the hashed n-grams of one to three tokens, scaled to length 1."""
-    vectors = embedder(texts)
+    """(n, dim + BINS): the embedding, and the hashed n-grams of one to three tokens, scaled to length 1; groups of people unnamed."""
+    seen = [unnamed(said[:MOST]) for said in texts]
+    vectors = embedder(seen)
     grams = np.zeros((len(texts), BINS), dtype=np.float32)
-    for at, said in enumerate(texts):
-        tokens = text.tokens(said[:MOST])
+    for at, said in enumerate(seen):
+        tokens = text.tokens(said)
         for n in (1, 2, 3):
             for gram in text.ngrams(tokens, n):
                 grams[at, zlib.crc32(" ".join(gram).encode("utf-8", "replace")) & (BINS - 1)] = 1
@@ -99,8 +102,8 @@ def features(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float32]:
 
 
 @cache
-def _weights() -> Mapping[str, NDArray[np.generic]]:
-    """w: (2, dim + BINS), b: (2,), embedder: the name of the model whose vectors they weigh."""
+def weights() -> Mapping[str, NDArray[np.generic]]:
+    """w: (2, dim + BINS), b: (2,), embedder: the name of the model whose vectors they weigh, about: JSON, what cross-validation gave."""
     with files("zhiling.score").joinpath("safety.npz").open("rb") as file:
         loaded = np.load(file, allow_pickle=False)
         return {name: loaded[name] for name in loaded.files}
