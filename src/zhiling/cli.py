@@ -15,6 +15,7 @@ from zhiling.cli_bank import bank
 from zhiling.cli_cache import cache
 from zhiling.cli_convert import convert
 from zhiling.cli_files import audit, score, select
+from zhiling.cli_induce import induce
 from zhiling.cli_template import template
 from zhiling.cli_work import at_work
 from zhiling.errors import ZhilingError, boundary, say
@@ -28,6 +29,7 @@ app.command()(convert)
 app.command()(score)
 app.command()(select)
 app.command()(audit)
+app.command()(induce)
 app.add_typer(cache, name="cache")
 
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder. 运行文件夹。", metavar="RUN")]

@@ -1,8 +1,9 @@
 """The third way: a model proposes candidate instructions, their quality is evaluated, and the best are kept.
 
 The loop is `generate`, and reads as the field describes it: propose -> filter -> score -> keep the best. Proposing from demos is
-"forward generation" of APE (Zhou et al. 2022, arXiv:2211.01910); from a description and by paraphrase are its resampling and
-Self-Instruct's seeds in the small. Unlike a bare sample from a model, no candidate leaves unevaluated, and every loser says why.
+"forward generation" and "backward" the infilling of APE (Zhou et al. 2022, arXiv:2211.01910); from a description and by paraphrase
+are its resampling and Self-Instruct's seeds in the small. Unlike a bare sample from a model, no candidate leaves unevaluated, and
+every loser says why.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -78,28 +80,34 @@ async def generate(
     weights: dict[str, float] | None = None,
     floor: float = 0.3,
     max_tokens: int = 64,
+    prompt: Literal["auto", "small", "large"] = "auto",
 ) -> list[Template | Reject]:
     """Ask `model` for `candidates` instructions per language, judge them, and keep the best `keep` above `floor`.
 
     `weights` are {scorer: how much it counts}, by default grammar, clarity (where a model can give it) and relevance.
+    `prompt`: "small" asks by worked turns, "large" by a rubric (which may take more tokens); "auto" is small for models in this process.
     Yields a Template per winner and a Reject per loser, with its scores. A reply that failed is a Reject too: "failed", not "dropped".
     """
     out: list[Template | Reject] = []
     maker = f"generate:{model.label}"
     for code in langs or task.langs:
-        asked = requests(task, code, candidates, seed, temperature, max_tokens, chat="chat" in model.provider.can)
+        how: dict[str, Any] = {
+            "chat": "chat" in model.provider.can,
+            "size": size_for(model) if prompt == "auto" else prompt,
+        }
+        asked = requests(task, code, candidates, seed, temperature, max_tokens, **how)
         replies = await model.ask_all([request for _, request in asked])
-        _stop_if_unreachable(replies)
+        stop_if_unreachable(replies)
         pool: list[Candidate] = []
-        for (prompt, _), reply in zip(asked, replies, strict=True):
+        for (name, _), reply in zip(asked, replies, strict=True):
             if isinstance(reply, ProviderError):
                 out.append(Reject(task.name, maker, "failed", str(reply)))
                 continue
             if reply.finish != "stop":
                 parents = (reply.key,)
-                out.append(Reject(task.name, maker, "failed", _unfinished(reply, max_tokens), "", reply.text, parents))
+                out.append(Reject(task.name, maker, "failed", unfinished(reply, max_tokens), "", reply.text, parents))
                 continue
-            found = Candidate(tidy(reply.text), code, prompt, reply.key)
+            found = Candidate(tidy(reply.text), code, name, reply.key)
             why = unfit(found, task, pool)
             if why:
                 out.append(Reject(task.name, maker, "dropped", why, text=reply.text, parents=(reply.key,)))
@@ -125,7 +133,7 @@ def _lost(candidate: Candidate, task: Task, maker: str, place: int, bar: str) ->
     return Reject(task.name, maker, "dropped", said, text=candidate.text, parents=(candidate.reply,))
 
 
-def _unfinished(reply: Reply, max_tokens: int) -> str:
+def unfinished(reply: Reply, max_tokens: int) -> str:
     """Why a reply that did not come to its end is no instruction."""
     if reply.finish == "length":
         return say(
@@ -135,7 +143,7 @@ def _unfinished(reply: Reply, max_tokens: int) -> str:
     return say("the endpoint's content filter cut the reply", "回复被接口的内容过滤截断")
 
 
-def _stop_if_unreachable(replies: Sequence[Reply | ProviderError]) -> None:
+def stop_if_unreachable(replies: Sequence[Reply | ProviderError]) -> None:
     """One failed reply is a row; an endpoint that never answered is a stop, before the run goes on without its third way."""
     gone = [
         r
@@ -146,11 +154,27 @@ def _stop_if_unreachable(replies: Sequence[Reply | ProviderError]) -> None:
         raise gone[0]
 
 
+SHOWN = 3
+"""Demos that one prompt shows; where the task has more, each draw shows others."""
+LARGE_TOKENS = 160
+
+
+def size_for(model: Model) -> str:
+    """ "small" for models in this process and for base models, "large" for those behind an endpoint."""
+    here = model.provider.name in ("gguf", "transformers", "fake") or "chat" not in model.provider.can
+    return "small" if here else "large"
+
+
 def requests(
-    task: Task, code: str, count: int, seed: int, temperature: float, max_tokens: int, *, chat: bool = True
-) -> list[tuple[str, Request]]:
-    """`count` questions in the language `code`, taking the prompts in turn; each (prompt id, Request) has its own seed and draw."""
-    usable = [p for p in prompts() if p["lang"] == code and _needs(p, task)]
+    task: Task, code: str, count: int, seed: int, temperature: float, max_tokens: int, *, chat: bool = True,
+    size: str = "small", only: Sequence[str] = (),
+) -> list[tuple[str, Request]]:  # fmt: skip
+    """`count` questions in the language `code`, taking the prompts in turn; each (prompt id, Request) has its own seed and draw.
+
+    `only` names the prompts to take. Raises RecipeError where none can be asked.
+    """
+    named = [p for p in prompts() if p["lang"] == code and _needs(p, task) and (not only or p["id"] in only)]
+    usable = [p for p in named if p.get("size", "small") == size]
     if not usable:
         mend = say(
             "give the task a description or demos, or write prompts for the language",
@@ -162,48 +186,63 @@ def requests(
             mend=mend,
         )
     out = []
+    most = max(max_tokens, LARGE_TOKENS) if size == "large" else max_tokens
     for draw in range(count):
         prompt = usable[draw % len(usable)]
         turns = _filled(prompt, task, code, draw)
-        settings: dict[str, Any] = {
-            "max_tokens": max_tokens, "temperature": temperature, "top_p": 0.95, "stop": ("\n",) if chat else ("\n\n", "\n"), "draw": draw,
-            "seed": row_seed(seed, f"{task.name}:{code}:{prompt['id']}:{draw}"),
-        }  # fmt: skip
-        if chat:
-            out.append((prompt["id"], Request(messages=turns, **settings)))
-        else:  # a base model continues text: the same turns as paragraphs
-            out.append((prompt["id"], Request(prompt="".join(f"{content}\n" for _, content in turns), **settings)))
+        chance = row_seed(seed, f"{task.name}:{code}:{prompt['id']}:{draw}")
+        out.append(
+            (prompt["id"], asking(turns, chat=chat, max_tokens=most, temperature=temperature, draw=draw, seed=chance))
+        )
     return out
 
 
+def asking(
+    turns: Sequence[tuple[str, str]], *, chat: bool, max_tokens: int, temperature: float, draw: int, seed: int
+) -> Request:
+    """The request for one candidate; a base model continues text, so it gets the same turns as paragraphs."""
+    settings: dict[str, Any] = {
+        "max_tokens": max_tokens, "temperature": temperature, "top_p": 0.95, "stop": ("\n",) if chat else ("\n\n", "\n"), "draw": draw,
+        "seed": seed,
+    }  # fmt: skip
+    if chat:
+        return Request(messages=tuple(turns), **settings)
+    return Request(prompt="".join(f"{content}\n" for _, content in turns), **settings)
+
+
 @cache
-def prompts() -> list[dict[str, Any]]:
-    """The shipped prompts, in order."""
-    text = files("zhiling").joinpath("library/prompts/generate.yaml").read_text(encoding="utf-8")
+def prompts(name: str = "generate") -> list[dict[str, Any]]:
+    """The shipped prompts of a file, in order."""
+    text = files("zhiling").joinpath(f"library/prompts/{name}.yaml").read_text(encoding="utf-8")
     return list(yaml.safe_load(text)["prompts"])
 
 
 def _needs(prompt: Mapping[str, Any], task: Task) -> bool:
-    return bool(task.demos) if prompt["id"] == "from_demos" else bool(task.description)
+    return bool(task.demos) if prompt["id"] in ("from_demos", "backward") else bool(task.description)
 
 
 def _filled(prompt: Mapping[str, Any], task: Task, code: str, draw: int) -> tuple[tuple[str, str], ...]:
     marks = ("输入：", "输出：") if code == "zh" else ("Input: ", "Output: ")
     description = said_in(task.description, code) or task.description
     wordings = sentences(description) or [description]
-    values = {
+    demos = task.demos[:SHOWN]
+    if len(task.demos) > SHOWN:
+        demos = tuple(Random(row_seed(draw, f"{task.name}:{prompt['id']}")).sample(task.demos, SHOWN))
+    return turned(prompt, {
         "{description}": description,
-        "{demos}": "\n".join(f"{marks[0]}{cut(demo.input, 200)}\n{marks[1]}{demo.output}" for demo in task.demos[:3]),
+        "{demos}": "\n".join(f"{marks[0]}{cut(demo.input, 200)}\n{marks[1]}{cut(demo.output, 200)}" for demo in demos),
         "{seed}": wordings[draw % len(wordings)],
-    }
+    })  # fmt: skip
+
+
+def turned(prompt: Mapping[str, Any], values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """A prompt's turns with its slots filled in one pass: a value that looks like a slot stays what it is."""
+    slot = re.compile("|".join(map(re.escape, values)))
     turns = []
     for turn in prompt["turns"]:
         for role in ("user", "assistant"):
             if role in turn:
-                content = str(turn[role])
-                for slot, value in values.items():
-                    content = content.replace(slot, value)
-                turns.append((role, content))
+                turns.append((role, slot.sub(lambda found: values[found[0]], str(turn[role]))))
     return tuple(turns)
 
 
@@ -241,9 +280,30 @@ def unfit(candidate: Candidate, task: Task, before: Sequence[Candidate]) -> str:
     ]
     if named and len(named) < len(task.labels):
         return say(f"leaks one answer: it names only {', '.join(named)}", f"泄露答案：只提到了{'、'.join(named)}")
+    if told := given_away(text, task):
+        return say(f"gives away an answer: {cut(told, 40)}", f"泄露了答案：{cut(told, 40)}")
     for other in before:
         if jaccard(shingles(text, 2), shingles(other.text, 2)) >= 0.7:
             return say(f"nearly equal to: {cut(other.text, 60)}", f"与已有候选几乎相同：{cut(other.text, 60)}")
+    return ""
+
+
+def given_away(text: str, task: Task) -> str:
+    """The answer of a demo that the instruction tells, where answers are open; "" when it tells none.
+
+    What the task says of itself may be said, and so may short words and digits that any text contains.
+    """
+    if task.labels:
+        return ""
+    said, own = normalise(text), normalise(f"{task.description} {task.output_format}")
+    for demo in task.demos:
+        answer = normalise(demo.output).strip(" .。!！?？\"'“”")
+        if len(answer) < (2 if lang(answer) == "zh" else 4) or answer in own:
+            continue
+        if lang(answer) == "zh" and answer in said:
+            return answer
+        if lang(answer) != "zh" and re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", said):
+            return answer
     return ""
 
 

@@ -1,0 +1,327 @@
+"""Candidates from all three ways: the template library, the bank, and a model; judged for quality before anything is executed.
+
+What the user says of the task takes part as well, as it stands: the contest then tells whether anything beats it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from zhiling import text
+from zhiling.construct.bind import bind, misfit, said_in, shaped
+from zhiling.construct.generate import instructions as room
+from zhiling.construct.generate.instructions import Candidate, Scorer
+from zhiling.construct.generate.reflect import data
+from zhiling.construct.library import Definition, list_definitions
+from zhiling.construct.retrieve import retrieve
+from zhiling.construct.sandbox import compiled
+from zhiling.embed import Embedder
+from zhiling.errors import ProviderError, RecipeError, say
+from zhiling.induce_execute import Purse
+from zhiling.types import Reply, Request, Score, Task, Template
+
+if TYPE_CHECKING:
+    from zhiling.llm import Model
+
+Way: TypeAlias = Literal["given", "template", "retrieve", "generate"]
+WAYS: tuple[Way, ...] = ("given", "generate", "retrieve", "template")
+LIBRARY, BANK = 8, 6
+"""How many wordings of the library and of the bank are looked at, per language."""
+NEAR = 0.25
+"""Cosine from which a wording of another family's definition is put to the task."""
+HYPOTHESES = 3
+"""A task that says nothing of itself is searched for by so many of the model's guesses at it."""
+FLOOR = 0.3
+"""Quality below which nothing is executed; `generate` has the same."""
+_jinja = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A candidate: the way and the prompt, definition or row that it came by; its words; and what its quality is said to be."""
+
+    way: Way
+    how: str
+    template: Template
+    text: str
+    scores: tuple[Score, ...] = ()
+    quality: float | None = None
+    base: str = ""
+
+    @property
+    def origin(self) -> str:
+        """The words that a way proposed: a twin's are those of the first of the two."""
+        return self.base or self.text
+
+    @property
+    def why(self) -> str:
+        """The quality scores in words."""
+        return ", ".join(f"{s.scorer} {'-' if s.value is None else f'{s.value:.2f}'}" for s in self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A candidate that never ran, and why: unfit to be judged, refused by the bank's rules, unanswered, or without a seat."""
+
+    way: Way
+    how: str
+    text: str
+    why: str
+
+
+@dataclass(slots=True)
+class Proposed:
+    """What the ways came up with so far."""
+
+    entrants: list[Entrant]
+    lost: list[Lost]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What proposing needs: the model that proposes (None: that way is left out), the scorers of quality, and where things are."""
+
+    model: Model | None
+    scorers: Mapping[str, Scorer]
+    embedder: Embedder
+    purse: Purse
+    here: Path
+    bank: str = "seeds"
+    seed: int = 0
+    temperature: float = 0.7
+
+
+def form(task: Task, lang: str) -> str:
+    """What the answers look like, in a sentence, told from the task's demos: a number, one of a few, a word, a phrase, a sentence."""
+    answers = [demo.output.strip() for demo in task.demos]
+    if not answers or any("\n" in answer for answer in answers):
+        return ""
+    lengths = [text.length(answer) for answer in answers]
+    one, few = (4, 8) if lang == "zh" else (1, 4)
+    if task.labels:
+        kind = "labels"
+    elif all(re.fullmatch(r"[-+]?[\d.,]+%?", answer) for answer in answers):
+        kind = "number"
+    elif max(lengths) <= one:
+        kind = "word"
+    elif max(lengths) <= few:
+        kind = "phrase"
+    elif all(len(text.sentences(answer)) == 1 for answer in answers):
+        kind = "sentence"
+    else:
+        return ""
+    listed = ("、" if lang == "zh" else ", ").join(task.labels)
+    return str(data()["forms"][kind]["zh" if lang == "zh" else "en"]).replace("{labels}", listed)
+
+
+async def propose(task: Task, lang: str, draws: int, means: Means) -> Proposed:
+    """Everything the ways have to offer in one language, judged; `draws` calls go to the proposing model.
+
+    `task` brings the demos to propose from. Raises ProviderError where the proposing model cannot be reached at all.
+    """
+    found = Proposed([], [])
+    plain = replace(task, output_format="")
+    for line in said_in(task.description, lang).splitlines():
+        _add(found, _worded("given", "description", line.strip(), plain, lang), task, lang)
+    if means.model is not None and draws:
+        await asked(found, _requests(task, lang, draws, means), plain, lang, means)
+    known = plain if task.description else replace(plain, description=_guessed(found, lang))
+    for definition, template in _library(known, lang, means.embedder):
+        _add(found, Entrant("template", template.maker.partition(":")[2] or definition.id, template, ""), task, lang)
+    for item in await retrieve(
+        task=replace(known, langs=(lang,)), embedder=means.embedder, here=means.here, seed=means.seed, bank=means.bank, keep=BANK,
+        floor=0.1,
+    ):  # fmt: skip
+        if isinstance(item, Template):
+            _add(found, Entrant("retrieve", item.maker.partition(":")[2], item, ""), task, lang)
+        else:
+            found.lost.append(Lost("retrieve", item.maker.partition(":")[2], getattr(item, "text", ""), _why(item)))
+    await judged(found, task, means)
+    return found
+
+
+async def asked(
+    found: Proposed, requests: Sequence[tuple[str, Request]], task: Task, lang: str, means: Means
+) -> list[Entrant]:
+    """Ask the proposing model; what is fit joins `found`, the rest is told there. Returns those that joined."""
+    assert means.model is not None
+    before = len(found.entrants)
+    replies = await means.model.ask_all([request for _, request in requests])
+    room.stop_if_unreachable(replies)
+    for (name, request), reply in zip(requests, replies, strict=True):
+        means.purse.note(reply)
+        if isinstance(reply, ProviderError):
+            found.lost.append(Lost("generate", name, "", str(reply)))
+        elif reply.finish != "stop":
+            found.lost.append(Lost("generate", name, reply.text, room.unfinished(reply, request.max_tokens)))
+        else:
+            _add(found, _worded("generate", name, room.tidy(reply.text), task, lang, reply), task, lang)
+    return found.entrants[before:]
+
+
+async def judged(found: Proposed, task: Task, means: Means) -> None:
+    """Give every entrant that has none its quality, by the same scorers that `generate` judges with; what they ask a model is counted."""
+    fresh = [one for one in found.entrants if one.quality is None and not one.scores]
+    pool = [Candidate(one.text, one.template.lang, one.how, "") for one in fresh]
+    before = _heard(means.model)
+    marks = {one.text: one for one in await room.judge(pool, task, means.scorers)} if pool else {}
+    means.purse.asked += _heard(means.model) - before
+    found.entrants = [
+        replace(one, scores=marks[one.text].scores, quality=marks[one.text].quality) if one in fresh else one
+        for one in found.entrants
+    ]
+
+
+def seated(found: Proposed, seats: int, task: Task, forms: Mapping[str, str]) -> list[Entrant]:
+    """Who runs: the best by quality of each way in turn, and each once more with the form of the answer said, where that is known.
+
+    Those that find no seat are told so in `found.lost`.
+    """
+    poor = [one for one in found.entrants if one.way != "given" and (one.quality or 0.0) < FLOOR]
+    queues = {way: sorted((e for e in found.entrants if e.way == way and e not in poor), key=_rank) for way in WAYS}
+    chosen: list[Entrant] = []
+    places = max(1, seats // 2 if any(forms.values()) else seats)
+    while len(chosen) < places and any(queues.values()):
+        for way in WAYS:
+            if queues[way] and len(chosen) < places:
+                chosen.append(queues[way].pop(0))
+    for left in [*poor, *(one for queue in queues.values() for one in queue)]:
+        shown = "-" if left.quality is None else f"{left.quality:.2f}"
+        en, zh = (f"below {FLOOR}", f"低于 {FLOOR}") if left in poor else ("no seat left", "没有参赛名额")
+        found.lost.append(
+            Lost(
+                left.way,
+                left.how,
+                left.text,
+                say(f"{en}: quality {shown} ({left.why})", f"{zh}：质量 {shown}（{left.why}）"),
+            )
+        )
+    chosen.sort(key=_rank)  # of candidates that fare the same, the one of better quality is ahead
+    return [one for first in chosen for one in twins(first, task, forms.get(first.template.lang, ""))]
+
+
+def twins(one: Entrant, task: Task, said: str) -> list[Entrant]:
+    """The entrant, and its twin that also says what the answer looks like."""
+    form_task = replace(task, output_format=said)
+    longer = shaped(one.template.instruction, form_task, one.template.lang) if said else one.template.instruction
+    if longer == one.template.instruction:
+        return [one]
+    template = replace(one.template, instruction=longer)
+    return [one, replace(one, how=f"{one.how}+form", template=template, text=_plain(template), base=one.text)]
+
+
+def _heard(model: Model | None) -> int:
+    """How many questions the model has been asked, answered from the cache or not."""
+    return 0 if model is None else model.spent.calls + model.spent.cached + model.spent.failed
+
+
+def _rank(one: Entrant) -> tuple[float, str]:
+    return -(one.quality if one.quality is not None else -1.0), one.text
+
+
+def _requests(task: Task, lang: str, draws: int, means: Means) -> list[tuple[str, Request]]:
+    model = means.model
+    assert model is not None
+    how = {"chat": "chat" in model.provider.can, "size": room.size_for(model)}
+    try:
+        return room.requests(task, lang, draws, means.seed, means.temperature, 64, **how)  # type: ignore[arg-type]
+    except RecipeError:  # neither demos nor a description in this language
+        return []
+
+
+def _worded(way: Way, how: str, said: str, task: Task, lang: str, reply: Reply | None = None) -> Entrant:
+    if not said:
+        return Entrant(way, how, Template(task.name, lang, ""), "")
+    maker = f"{way}:{reply.model}" if reply else way
+    template = room.as_template(Candidate(said, lang, how, reply.key if reply else ""), task, maker)
+    return Entrant(way, how, template, said)
+
+
+def _add(found: Proposed, one: Entrant, task: Task, lang: str) -> None:
+    """Take an entrant in, or say why not. What a user wrote needs no leave."""
+    said = one.text or _plain(one.template)
+    one = replace(one, text=said)
+    if one.way != "given":
+        before = [Candidate(other.text, other.template.lang, other.how, "") for other in found.entrants]
+        if why := room.unfit(Candidate(said, lang, one.how, ""), task, before):
+            found.lost.append(Lost(one.way, one.how, said, why))
+            return
+    if said:
+        found.entrants.append(one)
+
+
+def _plain(template: Template) -> str:
+    """A template's instruction as a reader sees it, a dash where data will stand."""
+    said = compiled(template.instruction)
+    try:
+        return said.render(dict.fromkeys(said.names, "—"))
+    except RecipeError:
+        return _jinja.sub("—", template.instruction)
+
+
+def _guessed(found: Proposed, lang: str) -> str:
+    """The model's best guesses at what the task is, for searching by."""
+    guesses = [one.text for one in found.entrants if one.way == "generate" and one.template.lang == lang]
+    return "\n".join(guesses[:HYPOTHESES])
+
+
+def _library(task: Task, lang: str, embedder: Embedder) -> list[tuple[Definition, Template]]:
+    """The library's wordings that can be put to the task, the nearest first: at most two of a definition."""
+    pool = [
+        (definition, template)
+        for definition in list_definitions()
+        if lang in definition.langs
+        for template in _bound(definition, task, lang)
+    ]
+    views = [*task.description.splitlines(), *(f"{demo.input}\n{demo.output}" for demo in task.demos[:4])]
+    if not pool or not views:
+        return []
+    vectors = embedder([_plain(template) for _, template in pool] + views)
+    near = (vectors[: len(pool)] @ vectors[len(pool) :].T).max(axis=1)
+    own = [not misfit(definition, replace(task, langs=(lang,))) for definition, _ in pool]
+    order = sorted(range(len(pool)), key=lambda i: (-(float(near[i]) + own[i]), pool[i][1].id))
+    taken: dict[str, int] = {}
+    best = list[tuple[Definition, Template]]()
+    for i in order:
+        name = pool[i][0].id
+        taken[name] = taken.get(name, 0) + 1
+        if (own[i] or (taken[name] <= 2 and near[i] >= NEAR)) and len(best) < LIBRARY:
+            best.append(pool[i])
+    return best
+
+
+def _bound(definition: Definition, task: Task, lang: str) -> list[Template]:
+    """A definition's wordings for the task: as they fit, or, for one input and one answer of other names, put to these."""
+    here = replace(task, langs=(lang,))
+    if not misfit(definition, here):
+        return [one for one in bind(definition, here) if not one.turns]
+    others = [name for name in definition.fields if name != definition.target]
+    if len(task.inputs) != 1 or len(others) != 1 or definition.labels:
+        return []
+    alike = replace(here, inputs=(others[0],), target=definition.target, family=definition.family)
+    if misfit(definition, alike):
+        return []
+    out = []
+    for one in bind(definition, alike):
+        said, source = (_renamed(part, others[0], task.inputs[0]) for part in (one.instruction, one.input))
+        if said and not one.turns and not compiled(said + source + one.system).names - {*task.inputs, "task"}:
+            output = f"{{{{ {task.target} }}}}"
+            out.append(replace(one, task=task.name, instruction=said, input=source, output=output))
+    return out
+
+
+def _renamed(jinja: str, old: str, new: str) -> str:
+    return re.sub(r"(\{\{-?\s*)" + re.escape(old) + r"(?=\s*[-|}])", lambda found: found[1] + new, jinja)
+
+
+def _why(item: object) -> str:
+    return str(getattr(item, "why", ""))
+
+
+def winner_text(template: Template) -> str:
+    """A template's instruction for reading: its slots as they stand."""
+    return template.instruction if "{{" in template.instruction else compiled(template.instruction).render({})
