@@ -1,0 +1,107 @@
+"""What a passage offers by itself: the question that it already has, definitions, and pieces of running text to ask about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from zhiling import text
+from zhiling.construct.documents import evidence
+from zhiling.construct.documents.wording import passage_of
+from zhiling.types import Record, Task
+
+Way: TypeAlias = Literal["own", "rules", "model"]
+LEAST, PIECE = 8, 60
+"""Tokens that a passage must have to be asked about; tokens of a piece of it that a small model is shown."""
+
+_code = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
+_table = re.compile(r"^\|.*\|\s*$", re.MULTILINE)
+_link = re.compile(r"!?\[([^\]]*)\]\([^)\s]*\)")
+_mark = re.compile(r"^\s*(?:>\s*)+|^\s*(?:[-*+]|\d+[.)])\s+|\*\*|`", re.MULTILINE)
+_is = re.compile(r"^((?:(?:An?|The) )?[A-Z][\w.+#/-]*(?: [\w.+#/-]+){0,4}?) (is|are) (?:an? |the |one )(?!same\b)")
+_is_zh = re.compile(
+    r"^([^，。：:、；\s我你他她它这那本该其此][^，。：:、；]{1,18}?)(?:是(?:一[种个款套类项]|指|由|用于|用来)|(?:指的是|是指|即为|称为))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A question about a record's passage, its answer, and where in the passage the evidence stands. `way` says who asked."""
+
+    record: Record
+    question: str
+    answer: str
+    span: evidence.Span
+    way: Way
+    reply: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The ids that it came from."""
+        return (self.record.id, self.reply) if self.reply else (self.record.id,)
+
+
+def plain(said: str) -> str:
+    """Running text of a passage: without code, tables, list marks, link targets and emphasis."""
+    said = _mark.sub("", _link.sub(r"\1", _table.sub("", _code.sub("", said))))
+    return re.sub(r"\n{2,}", "\n", said).strip()
+
+
+def own(record: Record, task: Task) -> Iterator[Pair]:
+    """The pair that the document has itself, word for word."""
+    question, answer = record.fields.get("question", "").strip(), record.fields.get("answer", "").strip()
+    passage = passage_of(record, task)
+    span = evidence.locate(passage, answer) if question and answer else None
+    if span:
+        yield Pair(record, question, answer, span, "own")
+
+
+def rules(record: Record, task: Task) -> Iterator[Pair]:
+    """Definitions: the sentence that says what something is, asked for by the thing's name."""
+    passage = passage_of(record, task)
+    for sentence in text.sentences(plain(passage)):
+        zh = text.lang(sentence) == "zh"
+        found = (_is_zh if zh else _is).match(sentence)
+        span = evidence.locate(passage, sentence) if found and 6 <= text.length(sentence) <= 120 else None
+        if found and span:
+            thing = found[1].strip().strip("“”\"'「」")
+            if not zh and thing.split()[0] in (
+                "This",
+                "That",
+                "It",
+                "There",
+                "These",
+                "Here",
+                "If",
+                "In",
+                "For",
+                "When",
+                "Note",
+                "Each",
+                "One",
+            ):
+                continue
+            if not zh and thing.startswith(("The ", "A ", "An ")):
+                thing = thing[0].lower() + thing[1:]
+            yield Pair(record, f"{thing}是什么？" if zh else f"What {found[2]} {thing}?", sentence, span, "rules")
+
+
+def pieces(passage: str, count: int) -> list[str]:
+    """Up to `count` runs of whole sentences of about PIECE tokens, the first ones first: what a small model is asked about."""
+    runs, held, size = list[str](), list[str](), 0
+    body = plain(passage)
+    joint = "" if text.lang(body) == "zh" else " "
+    for sentence in text.sentences(body):
+        tokens = text.length(sentence)
+        if held and size + tokens > PIECE:
+            runs.append(joint.join(held))
+            held, size = [], 0
+        held.append(sentence)
+        size += tokens
+    if held:
+        runs.append(joint.join(held))
+    whole = [run for run in runs if text.length(run) >= LEAST]
+    step = max(1, len(whole) / count) if count else 1
+    return [whole[int(at * step)] for at in range(min(count, len(whole)))]
