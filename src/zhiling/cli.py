@@ -87,7 +87,18 @@ def run(
 
 @app.command()
 def show(
-    folder: RunFolder,
+    folder: Annotated[
+        Path | None, typer.Argument(help="A run's folder. 运行文件夹。", metavar="RUN", show_default=False)
+    ] = None,
+    name: Annotated[
+        str, typer.Argument(help="With --prompts: whose. 提示词名称。", metavar="NAME", show_default=False)
+    ] = "",
+    prompts: Annotated[
+        bool,
+        typer.Option(
+            "--prompts", help="The prompts models are asked with, all or NAME's; RUN may be left out. 查看提示词。"
+        ),
+    ] = False,
     agreement: Annotated[
         bool,
         typer.Option(
@@ -97,6 +108,13 @@ def show(
     as_json: Json = False,
 ) -> None:
     """How the rows of a run went, by way, state and stage. 查看一次运行的数据去向。"""
+    if prompts:
+        from zhiling.show_prompts import show as show_prompts
+
+        show_prompts(folder, name, as_json)
+        return
+    if folder is None or name:
+        raise typer.BadParameter(say("one run's folder is needed", "需要一个运行文件夹"), param_hint="RUN")
     from zhiling.ledger import reasons, waterfall
     from zhiling.show import run_bill, show_table
 
