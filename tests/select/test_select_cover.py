@@ -109,3 +109,31 @@ def test_numbers_out_of_range_are_named(wrong):
 
 def test_no_rows_no_verdicts():
     assert list(cover([], scores={}, seed=1, embedder=Fixed(), rows=3)) == []
+
+
+@given(st.integers(1, 60), st.integers(0, 99))
+def test_the_graph_does_not_depend_on_the_blocks(count, seed):
+    rng = np.random.default_rng(seed)
+    vectors = Fixed()([f"x {n}" for n in rng.integers(0, 30, count)])
+    s = np.round(vectors @ vectors.T, 4)
+    np.fill_diagonal(s, 1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zhiling.select.cover.WIDE", 16)
+        patch.setattr("zhiling.select.cover.HIGH", 8)
+        graph = neighbours(vectors, 0.5)
+    for at in range(count):
+        part = slice(graph.starts[at], graph.starts[at + 1])
+        assert graph.ids[part].tolist() == np.flatnonzero(s[at] >= 0.5).tolist()
+        assert np.allclose(graph.near[part], s[at][s[at] >= 0.5], atol=2e-4)
+
+
+def test_too_many_rows_are_refused_before_any_is_read(monkeypatch):
+    class Unread(list):
+        at = ()
+
+        def __iter__(self):
+            raise AssertionError("read")
+
+    monkeypatch.setattr("zhiling.select.cover.MOST", 3)
+    with pytest.raises(RecipeError, match=r"^cover: .*4 are too many.*thin them out first to 3"):
+        list(cover(Unread([None] * 4), scores={}, seed=1, embedder=Fixed(), rows=2))

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from zhiling.embed import Embedder
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
-from zhiling.select.rank import Scores, distinct, task_ranks, weights_of
+from zhiling.select.rank import Scores, distinct, each, fields, ids, seeded, task_ranks, weights_of
 from zhiling.select.shingles import Ints
 from zhiling.text import length
-from zhiling.types import Example, Verdict, row_seed
+from zhiling.types import Example, Verdict
 
 MOST = 300_000  # rows: the work grows with their square
+COSINE, BITS = 14, 24  # bits that a cosine in 4 decimals and a row take
+ROW = (1 << BITS) - 1
 WIDE, HIGH = 8192, 1024  # the similarity matrix is made in blocks of this size
 NEAREST = 64  # neighbours kept of a row within one block, so that a crowd of equal rows costs no more than any other
 
@@ -45,29 +47,33 @@ def cover(
     names as rival the row taken that represents it best. Raises RecipeError for numbers out of range, without rows and tokens, and
     for more than 300,000 rows.
     """
-    pool = sorted(distinct(examples), key=lambda row: (row_seed(seed, row.id), row.id))
+    pool = distinct(examples)
     _check(rows, tokens, quality, floor, len(pool))
+    order = seeded(pool, seed)
     rank = task_ranks(pool, scores, weights_of(by, "cover.by"), "cover.by") if by is not None else np.zeros(len(pool))
-    vectors = embedder([row.prompt for row in pool]) if pool else np.zeros((0, 1), dtype=np.float32)
+    vectors = embedder([row.prompt for row in pool])[order] if len(pool) else np.zeros((0, 1), dtype=np.float32)
     graph = neighbours(vectors, floor)
+    sizes = None
+    if tokens is not None:
+        counts = (sum(map(length, texts)) for texts in fields(pool, ("instruction", "input", "output")))
+        sizes = np.fromiter(counts, dtype=np.int64, count=len(pool))[order]
     share = quality if by is not None else 0.0
-    sizes = np.array([length(row.prompt) + length(row.output) for row in pool]) if tokens else None
-    taken, by_whom, how = facility(graph, np.maximum(rank, 0.0), share, rows or len(pool), sizes, tokens)
-    said: dict[str, Verdict] = {}
+    taken, by_whom, how = facility(graph, np.maximum(rank[order], 0.0), share, rows or len(pool), sizes, tokens)
     beaten = say(f"{len(taken)} rows represent the pool better", f"有 {len(taken)} 行更能代表全体")
-    chosen = set(taken)
-    for at, row in enumerate(pool):
+    known, chosen, place = ids(pool), set(taken), np.argsort(order)
+
+    def verdict(at: int, row: str) -> Verdict:
+        at = int(place[at])
         if at in chosen:
-            said[row.id] = Verdict(row.id, "cover", True)
-        elif by_whom[at] >= 0:
+            return Verdict(row, "cover", True)
+        if by_whom[at] >= 0:
             why = say(
                 f"represented by a row taken, cosine {how[at]:.2f}", f"已由入选的一行代表，余弦相似度 {how[at]:.2f}"
             )
-            said[row.id] = Verdict(row.id, "cover", False, why, pool[by_whom[at]].id)
-        else:
-            said[row.id] = Verdict(row.id, "cover", False, beaten, pool[taken[-1]].id if taken else "")
-    for example in examples:
-        yield said[example.id]
+            return Verdict(row, "cover", False, why, known[int(order[by_whom[at]])])
+        return Verdict(row, "cover", False, beaten, known[int(order[taken[-1]])] if taken else "")
+
+    yield from each(examples, pool, verdict)
 
 
 def _check(rows: int | None, tokens: int | None, quality: float, floor: float, pool: int) -> None:
@@ -109,7 +115,8 @@ def neighbours(vectors: Floats, floor: float) -> Graph:
     from threadpoolctl import threadpool_limits
 
     count = len(vectors)
-    left, right, near = [np.arange(count)], [np.arange(count)], [np.ones(count, dtype=np.float32)]
+    itself = np.arange(count, dtype=np.int64)
+    found = [[_packed(itself[top : top + WIDE], itself[top : top + WIDE], 1.0)] for top in range(0, count, WIDE)]
     with threadpool_limits(
         1, user_api="blas"
     ):  # the sums, and with them the last bits, must not depend on the machine's threads
@@ -117,15 +124,27 @@ def neighbours(vectors: Floats, floor: float) -> Graph:
             rows = vectors[top : top + HIGH]
             for begin in range(top - top % WIDE, count, WIDE):
                 cosines = rows @ vectors[begin : begin + WIDE].T
-                for sources, targets, values in _within(cosines, top, begin, floor):
-                    left.append(sources)
-                    right.append(targets)
-                    near.append(values)
-    i, j, s = np.concatenate(left), np.concatenate(right), np.concatenate(near)
-    order = np.lexsort((j, i))
+                for at, (sources, targets, values) in zip(
+                    (top, begin), _within(cosines, top, begin, floor), strict=True
+                ):
+                    found[at // WIDE].append(_packed(sources, targets, values))
     starts = np.zeros(count + 1, dtype=np.int64)
-    np.cumsum(np.bincount(i, minlength=count), out=starts[1:])
-    return Graph(starts, j[order].astype(np.int32), s[order])
+    size = sum(len(part) for parts in found for part in parts)
+    near, other = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.int32)
+    size = 0
+    for at, parts in enumerate(found):  # a stripe of rows at a time, each let go of as it is written
+        pairs, part = np.sort(np.concatenate(parts)), slice(size, size + sum(map(len, parts)))
+        parts.clear()
+        other[part], near[part] = (pairs >> COSINE) & ROW, (pairs & ((1 << COSINE) - 1)) / np.float32(1e4)
+        counts = np.bincount((pairs >> (COSINE + BITS)) - at * WIDE, minlength=min(WIDE, count - at * WIDE))
+        starts[at * WIDE + 1 : at * WIDE + 1 + len(counts)] = counts
+        size = part.stop
+    return Graph(np.cumsum(starts), other, near)
+
+
+def _packed(one: Ints, other: Ints, cosines: Floats | float) -> Ints:
+    """Pairs of rows and their cosine in 4 decimals as single numbers, which sort by the rows."""
+    return (one << (COSINE + BITS)) | (other << COSINE) | np.rint(np.float32(1e4) * cosines).astype(np.int64)
 
 
 def _within(cosines: Floats, top: int, begin: int, floor: float) -> Iterator[tuple[Ints, Ints, Floats]]:
@@ -161,7 +180,10 @@ def facility(
     taken: list[int] = []
     used = 0
     gains = np.zeros(count)
-    np.add.at(gains, np.repeat(np.arange(count), np.diff(graph.starts)), graph.near.astype(np.float64))
+    for top in range(0, count, WIDE):
+        ends = graph.starts[top : top + WIDE + 1]
+        owners = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        gains[top : top + WIDE] = np.bincount(owners, weights=graph.near[ends[0] : ends[-1]], minlength=len(ends) - 1)
     heap = [(-round((1 - share) * gains[j] + share * rank[j], 6), j, 0) for j in range(count)]
     heapq.heapify(heap)
     while heap and len(taken) < rows:

@@ -14,10 +14,22 @@ from zhiling.embed import Embedder
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
 from zhiling.select.diverse import Look, Picks, fill, greedy
-from zhiling.select.rank import Scores, among, best_order, distinct, each, fields, ids, labels, task_ranks, weights_of
+from zhiling.select.rank import (
+    Scores,
+    among,
+    best_order,
+    distinct,
+    each,
+    fields,
+    ids,
+    labels,
+    seeded,
+    task_ranks,
+    weights_of,
+)
 from zhiling.select.shingles import Ints
 from zhiling.text import length
-from zhiling.types import Example, Task, Verdict, row_seed
+from zhiling.types import Example, Task, Verdict
 
 
 @selector("quota")
@@ -74,13 +86,6 @@ def _groups(pool: Sequence[Example], per: str, tasks: Mapping[str, Task]) -> lis
     if per == "constructor":
         return [maker.split(":")[0] for maker in labels(pool, "maker")]
     return labels(pool, per)
-
-
-def seeded(pool: Sequence[Example], seed: int) -> np.ndarray:
-    """The places of the rows in an order that depends on seed and ids alone."""
-    known = ids(pool)
-    drawn = np.fromiter((row_seed(seed, row) for row in known), dtype=np.int64, count=len(known))
-    return np.argsort(drawn, kind="stable")  # the pool lies in the order of ids, which settles ties
 
 
 def _check_quota(rows: int | dict[str, int], per: str, tasks: Mapping[str, Task]) -> None:

@@ -13,7 +13,7 @@ from zhiling import registry
 from zhiling.errors import RecipeError, say
 from zhiling.select.neutral import neutral, ranks
 from zhiling.text import lang, length
-from zhiling.types import Example, Score, Verdict
+from zhiling.types import Example, Score, Verdict, row_seed
 
 HEAD = 500  # characters of an output that tell its language
 
@@ -131,6 +131,13 @@ def distinct(examples: Sequence[Example]) -> Sequence[Example]:
     for row in sorted(examples, key=lambda row: (row.id, row.lang, row.maker, row.parents)):
         once.setdefault(row.id, row)
     return list(once.values())
+
+
+def seeded(pool: Sequence[Example], seed: int) -> np.ndarray:
+    """The places of the rows in an order that depends on seed and ids alone."""
+    known = ids(pool)
+    drawn = np.fromiter((row_seed(seed, row) for row in known), dtype=np.int64, count=len(known))
+    return np.argsort(drawn, kind="stable")  # the pool lies in the order of ids, which settles ties
 
 
 def best_first(examples: Sequence[Example], scores: Scores, by: str | None, where: str) -> Sequence[Example]:
