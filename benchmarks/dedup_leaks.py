@@ -143,14 +143,14 @@ def by_selector(rows: list[str], items: list[str]) -> set[tuple[int, int]]:
 def table(texts: Texts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The features of each row and its nearest items, whether that item is its own, and the row; half of the items are there."""
     from zhiling.embed import Use
-    from zhiling.select.decontaminate import Looker, candidates
+    from zhiling.select.decontaminate import Looker, candidates, look
 
     items, rows = texts
     place = np.flatnonzero(halves(len(items))).tolist()
     chosen = [items[at] for at in place]
-    looker = Looker(chosen)
-    found = list(candidates(rows, chosen, Use()))
-    values = np.array([looker.features(rows[at], item, cosine)[1] for at, item, cosine in found])
+    looker = Looker(chosen, Use())
+    found = list(candidates(rows, looker))
+    values = np.array([looker.features(look(rows[at]), item, cosine)[1] for at, item, cosine in found])
     return values, np.array([place[item] == at for at, item, _ in found]), np.array([at for at, _, _ in found])
 
 

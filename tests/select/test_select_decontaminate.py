@@ -12,7 +12,7 @@ from select_rows import kept
 
 from zhiling.embed import Use
 from zhiling.errors import DataError, RecipeError
-from zhiling.select.decontaminate import Looker, copied, decontaminate
+from zhiling.select.decontaminate import Copies, Looker, decontaminate, look, reworded
 from zhiling.types import Example, Verdict
 
 MATH = (
@@ -76,16 +76,16 @@ def test_the_wording_that_items_share_is_no_leak() -> None:
     held = [
         Example("e", wording + thing) for thing in ("the soup was cold", "great tea", "never again", "lovely staff")
     ]
-    assert list(copied([wording + "my dog likes it"], [item.instruction for item in held])) == []
+    assert list(Copies([item.instruction for item in held]).of([wording + "my dog likes it"])) == []
 
 
 def test_other_numbers_make_other_features() -> None:
-    looker = Looker(["三个苹果和12个梨一共多少钱", MATH])
-    kind, same = looker.features("3个苹果和十二个梨一共多少钱", 0, 0.9)
-    _, other = looker.features("7个苹果和十五个梨一共多少钱", 0, 0.9)
+    looker = Looker(["三个苹果和12个梨一共多少钱", MATH], Use())
+    kind, same = looker.features(look("3个苹果和十二个梨一共多少钱"), 0, 0.9)
+    _, other = looker.features(look("7个苹果和十五个梨一共多少钱"), 0, 0.9)
     assert kind == "reworded"
     assert same[2] > other[2]
-    assert looker.features("How much are three apples and 12 pears?", 0, 0.9)[0] == "translated"
+    assert looker.features(look("How much are three apples and 12 pears?"), 0, 0.9)[0] == "translated"
 
 
 def test_files_of_any_shape_name_what_is_held_out(tmp_path: Path) -> None:
@@ -130,3 +130,37 @@ def test_hostile_rows_are_data() -> None:
 def test_mistakes_are_told() -> None:
     with pytest.raises(RecipeError, match="probability"):
         run([], [], threshold=2.0)
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.95, 1.0])
+def test_rows_whose_vector_is_not_asked_for_could_not_have_been_found(
+    threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound that saves the embedding changes no verdict: over mixtures of items' words, near misses among them."""
+    rng, items = (
+        random.Random(4),
+        [MATH, OTHER, "Write a short story about an old fisherman who lost 3 boats in one winter."],
+    )
+    pool = [word for item in items for word in item.split()] + ["harbour", "seven", "16", "quickly", "letters", "green"]
+    rows = [" ".join(rng.sample(pool, rng.randint(3, 30))) for _ in range(200)] + [REWORDED, PASSAGE_EN]
+    looker = Looker(items, Use())
+    found = list(reworded(rows, looker, threshold))
+    spared = sum(not looker.possible(look(row), threshold) for row in rows)
+    assert spared or threshold < 0.5
+    monkeypatch.setattr(Looker, "possible", lambda self, row, threshold: True)
+    assert list(reworded(rows, looker, threshold)) == found
+    assert found or threshold == 1.0
+
+
+def test_what_is_said_again_costs_nothing_and_gets_the_same_verdict() -> None:
+    asked: list[int] = []
+
+    class Counting(Use):
+        def __call__(self, texts: Sequence[str]):  # type: ignore[no-untyped-def]
+            asked.append(len(texts))
+            return super().__call__(texts)
+
+    rows = [Example("t", f"{at}: answer in your own words.", REWORDED) for at in range(1500)]
+    found = list(decontaminate(rows, heldout=[Example("e", MATH)], embedder=Counting(), here=Path()))
+    assert not any(verdict.kept for verdict in found)
+    assert sum(asked) == 2  # the item, and the one text of all the rows

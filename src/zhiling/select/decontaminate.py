@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from zhiling.embed import Embedder
 from zhiling.errors import DataError, RecipeError, say
 from zhiling.registry import selector
 from zhiling.select.heldout import COMMON, content, contexts
-from zhiling.select.rank import distinct
+from zhiling.select.rank import distinct, each
 from zhiling.select.semantic_pairs import FUNCTION, Floats, numbers, probability
 from zhiling.text import lang, normalise, shingles, tokens, valid
 from zhiling.types import Example, Verdict
@@ -26,6 +28,7 @@ FEATURES = ("cosine", "words", "numbers", "shared", "names", "length")
 FLOOR, NEAREST, HIGH = 0.4, 4, 1024
 GRAM = 8  # tokens in a row: what two texts share of that length, they share by no chance
 COPIED = 0.5  # share of an item's runs of GRAM tokens from which on it counts as copied
+MOST_SEEN = 200_000  # texts remembered, so that a row's content in other instructions costs nothing
 LEAST = 5  # tokens: a shorter item says too little to be recognised in other words
 PER_TOKEN = 1.6  # Chinese characters for one English word
 _names = re.compile(r"[a-z]{2,}")
@@ -60,29 +63,48 @@ def decontaminate(
         raise RecipeError(what, where="decontaminate.threshold")
     items = distinct([*heldout, *(item for path in against or [] for item in read(here / path))])
     shared = contexts(items)
-    rows = distinct(examples)
-    asked, shown = [_view(item, shared) for item in items], [_view(row, shared) for row in rows]
+    asked = [_view(item, shared) for item in items]
     known = [at for at, text in enumerate(asked) if len(tokens(text)) >= LEAST]
     items, asked = [items[at] for at in known], [asked[at] for at in known]
-    found: dict[int, tuple[int, str]] = {}
-    if items and rows:
-        for at, item, chance in reworded(shown, asked, embedder, threshold):
-            why = say(
-                f"shows an evaluation item in other words, probability {chance:.2f}",
-                f"换用其他说法展示了评测题，概率 {chance:.2f}",
-            )
-            found[at] = item, why
-        for at, item, share in copied(shown, asked):
-            found[at] = (
-                item,
-                say(f"holds {share:.0%} of an evaluation item's wording", f"含有评测题 {share:.0%} 的原文"),
-            )
-    said = {}
-    for at, row in enumerate(rows):
+    rows = distinct(examples)
+    found = dict(_hits(rows, asked, shared, embedder, threshold)) if items else {}
+
+    def verdict(at: int, row: str) -> Verdict:
         which, why = found.get(at, (-1, ""))
-        said[row.id] = Verdict(row.id, "decontaminate", which < 0, why, items[which].id if which >= 0 else "")
-    for row in examples:
-        yield said[row.id]
+        return Verdict(row, "decontaminate", which < 0, why, items[which].id if which >= 0 else "")
+
+    yield from each(examples, rows, verdict)
+
+
+def _hits(
+    rows: Iterable[Example], asked: Sequence[str], shared: set[str], embedder: Embedder, threshold: float
+) -> Iterator[tuple[int, tuple[int, str]]]:
+    """(row, (item, why)) for the rows that show an item; HIGH rows in memory at a time, and what is said again is not looked at again."""
+    looker, copies = Looker(asked, embedder), Copies(asked)
+    stream, start = iter(rows), 0
+    seen: dict[bytes, tuple[int, str] | None] = {}
+    while part := [_view(row, shared) for row in islice(stream, HIGH)]:
+        keys = [blake2b(text.encode(), digest_size=16).digest() for text in part]
+        if len(seen) > MOST_SEEN:
+            seen.clear()
+        new = {key: text for key, text in zip(keys, part, strict=True) if key not in seen}
+        texts = list(new.values())
+        said: dict[int, tuple[int, str]] = {}
+        for at, item, chance in reworded(texts, looker, threshold):
+            said[at] = (
+                item,
+                say(
+                    f"shows an evaluation item in other words, probability {chance:.2f}",
+                    f"换用其他说法展示了评测题，概率 {chance:.2f}",
+                ),
+            )
+        for at, item, share in copies.of(texts):
+            said[at] = item, say(f"holds {share:.0%} of an evaluation item's wording", f"含有评测题 {share:.0%} 的原文")
+        seen |= {key: said.get(at) for at, key in enumerate(new)}
+        for at, key in enumerate(keys, start):
+            if (hit := seen[key]) is not None:
+                yield at, hit
+        start += len(part)
 
 
 def read(path: Path) -> Iterator[Example]:
@@ -109,35 +131,36 @@ def _view(row: Example, shared: set[str]) -> str:
     return valid(row.prompt if normalise(row.input) in shared else content(row))
 
 
-def copied(rows: Sequence[str], items: Sequence[str]) -> Iterator[tuple[int, int, float]]:
-    """(row, item, share) for rows that hold at least half of an item's runs of GRAM tokens; the item most copied, ties the first.
+class Copies:
+    """The runs of GRAM tokens that items have; runs that three or more of them share are a template's wording and do not count."""
 
-    Runs that three or more items share are a template's wording and do not count.
-    """
-    holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for at, item in enumerate(items):
-        for gram in shingles(item, GRAM):
-            if len(gram) == GRAM:
-                holders[gram].append(at)
-    own = Counter(at for held in holders.values() if len(held) < COMMON for at in held)
-    for at, row in enumerate(rows):
-        hits = Counter(
-            item for gram in shingles(row, GRAM) if len(held := holders.get(gram, ())) < COMMON for item in held
-        )
-        best = max(hits, key=lambda item: (hits[item] / own[item], -item), default=-1)
-        if best >= 0 and hits[best] >= COPIED * own[best]:
-            yield at, best, hits[best] / own[best]
+    def __init__(self, items: Sequence[str]) -> None:
+        held = defaultdict[tuple[str, ...], list[int]](list)
+        for at, item in enumerate(items):
+            for gram in shingles(item, GRAM):
+                if len(gram) == GRAM:
+                    held[gram].append(at)
+        self.holders = {gram: ats for gram, ats in held.items() if len(ats) < COMMON}
+        self.own = Counter(at for ats in self.holders.values() for at in ats)
+
+    def of(self, rows: Iterable[str]) -> Iterator[tuple[int, int, float]]:
+        """(row, item, share) for rows that hold at least half of an item's runs; the item most copied, ties the first."""
+        for at, row in enumerate(rows):
+            hits = Counter(item for gram in shingles(row, GRAM) for item in self.holders.get(gram, ()))
+            best = max(hits, key=lambda item: (hits[item] / self.own[item], -item), default=-1)
+            if best >= 0 and hits[best] >= COPIED * self.own[best]:
+                yield at, best, hits[best] / self.own[best]
 
 
-def reworded(
-    rows: Sequence[str], items: Sequence[str], embedder: Embedder, threshold: float
-) -> Iterator[tuple[int, int, float]]:
+def reworded(rows: Sequence[str], looker: Looker, threshold: float) -> Iterator[tuple[int, int, float]]:
     """(row, item, probability) for rows that say what an item says; the likeliest item, ties the first."""
-    looker = Looker(items)
-    best: dict[int, tuple[float, int]] = {}
     texts = [row if len(row) < 20_000 else row[:20_000] for row in rows]  # an embedder reads no further either
-    for at, item, cosine in candidates(texts, items, embedder):
-        crossing, values = looker.features(texts[at], item, cosine)
+    looks = [look(text) for text in texts]
+    able = [at for at, look in enumerate(looks) if looker.possible(look, threshold)]
+    best: dict[int, tuple[float, int]] = {}
+    for near, item, cosine in candidates([texts[at] for at in able], looker):
+        at = able[near]
+        crossing, values = looker.features(looks[at], item, cosine)
         chance = probability(float(np.dot(weights()[crossing][1], values)) + weights()[crossing][0])
         if chance >= threshold:
             best[at] = max(best.get(at, (0.0, 0)), (chance, -item))
@@ -145,23 +168,25 @@ def reworded(
         yield at, -item, chance
 
 
-def candidates(rows: Sequence[str], items: Sequence[str], embedder: Embedder) -> Iterator[tuple[int, int, float]]:
+def candidates(rows: Sequence[str], looker: Looker) -> Iterator[tuple[int, int, float]]:
     """(row, item, cosine): each row's NEAREST items with a cosine of FLOOR or more."""
     from threadpoolctl import threadpool_limits
 
-    there = embedder(items)
-    for top in range(0, len(rows), HIGH):
-        here: Floats = embedder(rows[top : top + HIGH])
-        with threadpool_limits(1, user_api="blas"):  # the sums' last bits must not depend on the machine's threads
-            cosines = np.round(here @ there.T, 4)
-        for at, near in enumerate(cosines):
-            few = np.flatnonzero(near >= FLOOR)
-            for item in few[np.lexsort((few, -near[few]))][:NEAREST].tolist():
-                yield top + at, item, float(near[item])
+    if not rows:
+        return
+    here: Floats = looker.embedder(rows)
+    with threadpool_limits(1, user_api="blas"):  # the sums' last bits must not depend on the machine's threads
+        cosines = np.round(here @ looker.vectors.T, 4)
+    for at, near in enumerate(cosines):
+        few = np.flatnonzero(near >= FLOOR)
+        for item in few[np.lexsort((few, -near[few]))][:NEAREST].tolist():
+            yield at, item, float(near[item])
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class Look:
+    """What a text says, as far as it is compared."""
+
     lang: str
     words: frozenset[str]
     numbers: Counter[str]
@@ -169,31 +194,68 @@ class _Look:
     length: int
 
 
-def _look(text: str) -> _Look:
+def look(text: str) -> Look:
+    """What a text says."""
     folded, found = normalise(text), tokens(text)
     words = frozenset(found) - FUNCTION
-    return _Look(lang(text), words, Counter(numbers(folded)), frozenset(_names.findall(folded)), len(found))
+    return Look(lang(text), words, Counter(numbers(folded)), frozenset(_names.findall(folded)), len(found))
 
 
 class Looker:
-    """What the items say, and how rare each of their words is among them."""
+    """What the items say, how rare each of their words is among them, and where they lie."""
 
-    def __init__(self, items: Sequence[str]) -> None:
-        self.items = [_look(item) for item in items]
+    def __init__(self, items: Sequence[str], embedder: Embedder) -> None:
+        self.items, self.texts, self.embedder = [look(item) for item in items], items, embedder
         often = Counter(word for item in self.items for word in item.words)
         self.rarity = {word: math.log((len(items) + 1) / count) for word, count in often.items()}
+        self.total = np.array([sum(self.rarity[word] for word in sorted(item.words)) for item in self.items])
+        self.chinese = np.array([item.lang == "zh" for item in self.items], dtype=bool)
+        holders = defaultdict[str, list[int]](list)
+        for at, item in enumerate(self.items):
+            for word in sorted(item.words):
+                holders[word].append(at)
+        self.holders = {word: np.array(ats, dtype=np.int64) for word, ats in holders.items()}
 
-    def features(self, row: str, item: int, cosine: float) -> tuple[str, tuple[float, ...]]:
+    @cached_property
+    def vectors(self) -> Floats:
+        """The items' unit vectors."""
+        found: Floats = self.embedder(self.texts)
+        return found
+
+    def possible(self, row: Look, threshold: float) -> bool:
+        """Whether a row might show an item, before its vector is known, which takes the time.
+
+        It might show one in the other language, and in its own one of whose words, by rarity, it has the share without which the model of
+        rewordings cannot reach the threshold, all its other features being the best there are.
+        """
+        own = self.chinese == (row.lang == "zh")
+        if not own.all():
+            return True
+        bias, slopes = weights()["reworded"]
+        best = np.array([1.0, 0.0, 1.0, 1.0, 1.0, 2.0])  # the features' upper ends, but for `words`
+        needed = math.log(threshold / (1 - threshold)) if threshold < 1 else math.inf
+        share = (needed - bias - float(np.maximum(slopes, 0.0) @ best)) / slopes[1] if slopes[1] > 0 else 0.0
+        if share <= 0:
+            return True
+        known = [word for word in row.words if word in self.holders]
+        if not known:
+            return False
+        at = np.concatenate([self.holders[word] for word in known])
+        worth = np.repeat([self.rarity[word] for word in known], [len(self.holders[word]) for word in known])
+        have = np.bincount(at, weights=worth, minlength=len(self.items))
+        return bool((have >= (share - 1e-9) * self.total).any())
+
+    def features(self, mine: Look, item: int, cosine: float) -> tuple[str, tuple[float, ...]]:
         """("reworded" or "translated", the features).
 
         `words`: the share of the item's words, by rarity, that the row has; `numbers` and `shared`: the Jaccard and (up to 3, over 3)
         the count of their common numbers; `names`: the share of the Latin words of the text with fewer that the other has;
         `length`: |log ratio| of their lengths, a Chinese character counting for 1/1.6 words.
         """
-        mine, its = _look(row), self.items[item]
+        its = self.items[item]
         crossing = (mine.lang == "zh") != (its.lang == "zh")
-        total = sum(self.rarity[word] for word in its.words)
-        words = sum(self.rarity[word] for word in its.words & mine.words) / total if total else 0.0
+        total = float(self.total[item])
+        words = sum(self.rarity[word] for word in sorted(its.words & mine.words)) / total if total else 0.0
         both, either = (mine.numbers & its.numbers).total(), (mine.numbers | its.numbers).total()
         few, many = sorted((mine.names, its.names), key=len)
         names = len(few & many) / len(few) if few else 0.5
