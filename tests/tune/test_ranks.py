@@ -48,9 +48,17 @@ def test_every_row_has_one_rank(lengths, size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "objective"), [("lora", "token_mean"), ("full", "sample_mean")])
-def test_two_ranks_tune_as_one_does(llama, tmp_path, rows, method, objective):
-    settings = {**SETTINGS, "method": method, "objective": objective, "lr": 2e-3}
+@pytest.mark.parametrize(
+    ("method", "objective", "shard"),
+    [
+        ("lora", "token_mean", False),
+        ("full", "sample_mean", False),
+        ("lora", "sum", True),
+        ("full", "token_mean", True),
+    ],
+)
+def test_two_ranks_tune_as_one_does(llama, tmp_path, rows, method, objective, shard):
+    settings = {**SETTINGS, "method": method, "objective": objective, "lr": 2e-3, "keep": "best", "shard": shard}
     alone = tune(llama, rows, tmp_path / "one", TuneSettings(**settings))
     ran = ranked(llama, tmp_path / "two", rows, settings)
     assert ran.returncode == 0, ran.stderr
@@ -66,8 +74,9 @@ def test_two_ranks_tune_as_one_does(llama, tmp_path, rows, method, objective):
 
 
 @pytest.mark.slow
-def test_ranks_go_on_after_a_kill_with_the_same_bits(llama, tmp_path, rows):
-    settings = {**SETTINGS, "dropout": 0.1}
+@pytest.mark.parametrize("shard", [False, True])
+def test_ranks_go_on_after_a_kill_with_the_same_bits(llama, tmp_path, rows, shard):
+    settings = {**SETTINGS, "dropout": 0.1, "shard": shard}
     assert ranked(llama, tmp_path / "whole", rows, settings).returncode == 0
     assert ranked(llama, tmp_path / "broken", rows, settings, at=4).returncode != 0
     assert list((tmp_path / "broken").glob("checkpoint-*")) and not (tmp_path / "broken" / "done.json").exists()

@@ -12,7 +12,9 @@ from zhiling.errors import RecipeError, say
 from zhiling.llm import embedded, weights
 from zhiling.text import cut
 from zhiling.tune.checkpoint import whole
+from zhiling.tune.ranks import ALONE, Ranks
 from zhiling.tune.settings import TuneSettings
+from zhiling.tune.shard import shard, sharded, wholes
 
 # The projections of attention and MLP blocks under the names that the common architectures give them.
 PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj"} | {
@@ -77,19 +79,24 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
 
-def load(name: str, settings: TuneSettings) -> Any:
-    """The model to train: the base with all its weights in fp32, or the base frozen and fresh LoRA layers drawn from the seed."""
+def load(name: str, settings: TuneSettings, ranks: Ranks = ALONE) -> Any:
+    """The model to train: the base with all its weights in fp32, or the base frozen and fresh LoRA layers drawn from the seed.
+
+    With `shard` it is split over the ranks.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    frozen = settings.method == "lora" and precision(settings) == "bf16"
+    split = settings.shard and ranks.size > 1
+    frozen = settings.method == "lora" and precision(settings) == "bf16" and not split  # a block is split in one dtype
     with _loading(name):
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.bfloat16 if frozen else torch.float32, use_safetensors=True, trust_remote_code=False
         )
     model.to(device())
     torch.manual_seed(settings.seed)
-    return _adapt(model, settings) if settings.method == "lora" else model
+    model = _adapt(model, settings) if settings.method == "lora" else model
+    return shard(model) if split else model
 
 
 def _adapt(model: Any, settings: TuneSettings) -> Any:
@@ -126,16 +133,22 @@ def trainable(model: Any) -> dict[str, Any]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def save(model: Any, tokenizer: Any, place: Path, base: str) -> None:
-    """The adapter or the full model, with its tokenizer, at `place`: all of it or nothing. Raises EngineError when the disk is full."""
+def save(model: Any, tokenizer: Any, place: Path, base: str, ranks: Ranks = ALONE) -> None:
+    """The adapter or the full model, with its tokenizer, at `place`: all of it or nothing. Raises EngineError when the disk is full.
+
+    All ranks must call it; the first one writes.
+    """
+    more: dict[str, Any] = {"state_dict": wholes(model.state_dict())} if sharded(model) else {}
+    if not ranks.first:
+        return
     with whole(place) as partial:
         if hasattr(model, "peft_config"):
             for config in model.peft_config.values():
                 config.base_model_name_or_path = base
-            model.save_pretrained(partial, save_embedding_layers=False)
+            model.save_pretrained(partial, save_embedding_layers=False, **more)
             (partial / "README.md").unlink(missing_ok=True)  # peft's empty form of a model card
         else:
-            model.save_pretrained(partial)
+            model.save_pretrained(partial, **more)
         tokenizer.save_pretrained(partial)
 
 

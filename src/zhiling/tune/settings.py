@@ -85,6 +85,8 @@ class TuneSettings:
     """Stop when so many epochs in a row have not lowered the validation loss; 0 goes on to the end."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the layers compute in; trained weights and losses stay fp32. "auto" is bf16 on a GPU, fp32 on a CPU."""
+    shard: bool = False
+    """Among ranks: each holds its part of the weights, gradients and moments only (FSDP), for models that one chip cannot hold."""
     seed: int = 0
     threads: int = 0
     """CPU threads; 0 takes all physical cores that the process may use."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zhiling.tune.shard import part, wholes
+
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def snapshot(params: Mapping[str, Any], optimizer: Any) -> dict[str, dict[str, Any]]:
-    """The tensors of a checkpoint by file: "weights", one file per moment of AdamW, and "rng"."""
+    """The tensors of a checkpoint by file: "weights", one file per moment of AdamW, and "rng". All ranks must ask for it."""
     import torch
 
     held = {name: optimizer.state[parameter] for name, parameter in params.items() if parameter in optimizer.state}
-    files = {moment: {name: state[moment] for name, state in held.items()} for moment in MOMENTS}
+    files = {moment: wholes({name: state[moment] for name, state in held.items()}) for moment in MOMENTS}
     rng = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         rng["cuda"] = torch.cuda.get_rng_state()
-    return {"weights": dict(params), **files, "rng": rng}
+    return {"weights": wholes(params), **files, "rng": rng}
 
 
 def put(params: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
@@ -26,7 +28,7 @@ def put(params: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
 
     with torch.no_grad():
         for name, parameter in params.items():
-            parameter.copy_(weights[name])
+            parameter.copy_(part(weights[name], parameter))
 
 
 def restore(params: Mapping[str, Any], optimizer: Any, tensors: Mapping[str, Mapping[str, Any]]) -> None:
@@ -36,7 +38,10 @@ def restore(params: Mapping[str, Any], optimizer: Any, tensors: Mapping[str, Map
     put(params, tensors["weights"])
     numbers = {name: number for number, name in enumerate(params)}
     state = {
-        numbers[name]: {moment: tensors[moment][name] for moment in MOMENTS}
+        numbers[name]: {
+            "step": tensors["step"][name],
+            **{moment: part(tensors[moment][name], params[name]) for moment in MOMENTS[1:]},
+        }
         for name in params
         if name in tensors["step"]
     }

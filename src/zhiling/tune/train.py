@@ -19,18 +19,19 @@ from zhiling.llm.machine import cores
 from zhiling.registry import module_version
 from zhiling.tune import checkpoint, state
 from zhiling.tune import model as models
-from zhiling.tune.batch import batches
+from zhiling.tune.batch import Batch, batches, tree
 from zhiling.tune.log import Log, Progress, Quiet, read
 from zhiling.tune.loss import Loss, Sums, row_sums, scale, share, token_losses
 from zhiling.tune.mix import split, steps
 from zhiling.tune.ranks import ALONE, Ranks, joined
 from zhiling.tune.render import Rendered, prepare, render_all
 from zhiling.tune.settings import TuneSettings, lr_at
+from zhiling.tune.shard import rounds, sharded, whole, wholes
 from zhiling.types import Example, content_id, row_seed
 
 RUNTIME = ("threads", "checkpoint_every")
 """Settings that may change between a run and its resumption."""
-CODE = ("attention", "batch", "loss", "mix", "model", "ranks", "render", "settings", "state", "train")
+CODE = ("attention", "batch", "loss", "mix", "model", "ranks", "render", "settings", "shard", "state", "train")
 """What the weights depend on: a run is not resumed by other code than began it."""
 
 
@@ -112,7 +113,7 @@ def _tune(
     rows, aside = split(rows, settings)
     counts = {**counts, "trained": len(rows), "validation": len(aside)}
     plan = steps(rows, settings)
-    model = models.load(name, settings)
+    model = models.load(name, settings, ranks)
     params = models.trainable(model)
     optimizer = torch.optim.AdamW(params.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True)
     start, epoch, watch = _resume(out, key, params, optimizer, ranks)
@@ -126,8 +127,7 @@ def _tune(
         if ranks.size > 1:  # each rank's dropout is its own, and a resumed step's the same
             torch.manual_seed(row_seed(settings.seed, f"step {number}, rank {ranks.rank}"))
         losses, computed = loop.gradients(step.rows)
-        ranks.add_up(params)
-        norm = float(torch.nn.utils.clip_grad_norm_(params.values(), settings.clip or math.inf))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(params.values(), settings.clip or math.inf)))
         _stop_unless_finite(number, losses, norm)
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -143,16 +143,19 @@ def _tune(
         if aside and (step.last or number == len(plan)):
             measured = loop.measure(aside)
             line = _validated(line, measured)
-            if watch.better(number, measured.total) and settings.keep == "best" and ranks.first:
-                checkpoint.save_best(out, number, params)
+            if watch.better(number, measured.total) and settings.keep == "best":
+                weights = wholes(params)
+                if ranks.first:
+                    checkpoint.save_best(out, number, weights)
         log.write(line)
         if watch.over(settings):
             break
-        due = settings.checkpoint_every and number % settings.checkpoint_every == 0 and number < len(plan)
-        if due and ranks.first:
+        if settings.checkpoint_every and number % settings.checkpoint_every == 0 and number < len(plan):
             log.sync()
-            held = {"key": key, "epoch": epoch.tasks, "watch": asdict(watch)}
-            checkpoint.save(out, number, state.snapshot(params, optimizer), held)
+            tensors = state.snapshot(params, optimizer)
+            if ranks.first:
+                held = {"key": key, "epoch": epoch.tasks, "watch": asdict(watch)}
+                checkpoint.save(out, number, tensors, held)
     saved = number
     ranks.wait()
     if settings.keep == "best" and watch.step:
@@ -160,8 +163,8 @@ def _tune(
         state.put(params, checkpoint.best(out, saved))
     final = epoch.loss(settings.objective)
     made = Tuned(out / "model", base, number, saved, final.total, final.tasks, counts, tuple(log.history))
+    models.save(model, tokenizer, out / "model", base, ranks)
     if ranks.first:
-        models.save(model, tokenizer, out / "model", base)
         _finish(out, key, made)
     return ranks.told(made)
 
@@ -200,32 +203,42 @@ class _Loop:
     def __init__(self, model: Any, settings: TuneSettings, rows: Sequence[Rendered], ranks: Ranks = ALONE) -> None:
         self.model, self.settings, self.ranks = model.eval(), settings, ranks
         self.dropouts = [module for name, module in model.named_modules() if name.endswith("lora_dropout")]
+        self.split = sharded(model)
         with models.compute(settings):
             self.shared = share(model, rows, 1e-3 if models.precision(settings) == "fp32" else 0.2)
 
     def gradients(self, rows: Sequence[Rendered]) -> tuple[list[tuple[Rendered, float]], int]:
-        """Add the gradient of a step's objective, over this rank's rows, to the parameters.
+        """Add the gradient of a step's objective to the parameters, on every rank that of all ranks' rows.
 
         Returns (row, s_i) for each row of the step and the tokens computed, by all ranks.
         """
         import torch
 
         objective, tokens = self.settings.objective, sum(row.targets for row in rows)
-        mine = self.ranks.share(rows)
         losses: list[tuple[Rendered, float]] = []
         computed = 0
         for module in self.dropouts:
             module.train()
-        for batch in batches(mine, self.settings.batch_tokens, self.shared):
-            factors = torch.tensor([scale(row, objective, tokens, len(rows)) for row in batch.rows])
+        for batch, counts in self._batches(rows):
+            factors = torch.tensor([counts * scale(row, objective, tokens, len(rows)) for row in batch.rows])
             with models.compute(self.settings):
                 each = token_losses(self.model, batch)
             (each * factors[torch.from_numpy(batch.owner)].to(each.device)).sum().backward()
-            losses += zip(batch.rows, row_sums(batch, each), strict=True)
-            computed += len(batch.ids)
+            if counts:
+                losses += zip(batch.rows, row_sums(batch, each), strict=True)
+                computed += len(batch.ids)
         for module in self.dropouts:
             module.eval()
+        if not self.split:
+            self.ranks.add_up(models.trainable(self.model))
         return self.ranks.gather(losses), sum(self.ranks.gather([computed]))
+
+    def _batches(self, rows: Sequence[Rendered]) -> Iterator[tuple[Batch, bool]]:
+        """This rank's batches of a step, and whether each counts: see `shard.rounds`."""
+        mine = batches(self.ranks.share(rows), self.settings.batch_tokens, self.shared)
+        if not self.split:
+            return ((batch, True) for batch in mine)
+        return rounds(list(mine), tree(rows[:1]), self.ranks)
 
     def measure(self, rows: Sequence[Rendered]) -> Loss:
         """The objective over the rows, without gradient."""
@@ -233,8 +246,9 @@ class _Loop:
 
         losses: list[tuple[Rendered, float]] = []
         with torch.no_grad(), models.compute(self.settings):
-            for batch in batches(self.ranks.share(rows), self.settings.batch_tokens, self.shared):
-                losses += zip(batch.rows, row_sums(batch, token_losses(self.model, batch)), strict=True)
+            for batch, counts in self._batches(rows):
+                each = token_losses(self.model, batch)
+                losses += zip(batch.rows, row_sums(batch, each), strict=True) if counts else ()
         return Sums(self.ranks.gather(losses)).loss(self.settings.objective)
 
 
