@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zhiling.select.shingles import Hashes, Ints, Sets, gather, ngrams, tokens
 
 RESIDENT = 1 << 23  # tokens of which shingle sets are made at once: some 100 bytes of memory each at the peak
+AT_ONCE = 1 << 18  # numbers looked up between two sweeps of the memory
 
 Words = NDArray[np.int64]
 
@@ -46,9 +47,13 @@ class Spill:
         if self._map is None:
             self._file.flush()
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        words: Words = np.frombuffer(self._map, dtype=np.int64)[places]
-        if hasattr(self._map, "madvise"):
-            self._map.madvise(mmap.MADV_DONTNEED)  # what was looked at stays in the system's cache, not in our memory
+        every, words = np.frombuffer(self._map, dtype=np.int64), np.empty(len(places), dtype=np.int64)
+        for start in range(0, len(places), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            words[part] = every[places[part]]
+            if hasattr(self._map, "madvise"):
+                # What was looked at, and what the system laid beside it, stays in its cache and leaves our memory.
+                self._map.madvise(mmap.MADV_DONTNEED)
         return words
 
     def close(self) -> None:
