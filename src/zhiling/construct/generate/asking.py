@@ -75,13 +75,22 @@ class Book:
         for prompt in self.prompts:
             if prompt.id == step and prompt.lang == lang and prompt.style in ("any", style):
                 return prompt
-        known = sorted({prompt.lang for prompt in self.prompts if prompt.id == step})
-        raise RecipeError(
-            say(f"no prompt '{step}' in '{lang}' ({style})", f"没有语言为“{lang}”的提示词“{step}”（{style}）"),
+        raise self._lacks(f"{step}, {style}", lang, {prompt.lang for prompt in self.prompts if prompt.id == step})
+
+    def words(self, key: str, lang: str) -> Any:
+        """What stands beside the prompts under a key for a language. Raises RecipeError where nothing does."""
+        found = self.more.get(key) or {}
+        if lang not in found:
+            raise self._lacks(key, lang, set(found))
+        return found[lang]
+
+    def _lacks(self, what: str, lang: str, known: set[str]) -> RecipeError:
+        return RecipeError(
+            say(f"no prompt '{what}' in '{lang}'", f"没有语言为“{lang}”的提示词“{what}”"),
             where=f"prompts/{self.name}.yaml",
             mend=say(
-                f"it is there in: {', '.join(known) or '-'}; add one in a file and name it with `prompts:`",
-                f"已有语言：{'、'.join(known) or '-'}；可写入文件，并用 prompts: 指明",
+                f"it is there in: {', '.join(sorted(known)) or '-'}; add one in a file and name it with `prompts:`",
+                f"已有语言：{'、'.join(sorted(known)) or '-'}；可写入文件，并用 prompts: 指明",
             ),
         )
 
@@ -251,11 +260,12 @@ class Asking:
         return Request(prompt="\n".join(content for _, content in turns), **settings)
 
     async def send(self, requests: Sequence[Request]) -> list[Said]:
-        """The replies in order, bad ones with their fault."""
+        """The replies in order, bad ones with their fault. Raises ProviderError for what the model cannot do, and as `ask` does."""
         replies = await self.model.ask_all(requests)
         gone = [reply for reply in replies if isinstance(reply, ProviderError) and reply.kind in GONE]
-        if gone and len(gone) == len(replies):
-            raise gone[0]
+        lacking = [reply for reply in replies if isinstance(reply, ProviderError) and reply.kind == "capability"]
+        if lacking or (gone and len(gone) == len(replies)):
+            raise (lacking or gone)[0]
         return [_said(reply, request) for reply, request in zip(replies, requests, strict=True)]
 
 

@@ -176,7 +176,7 @@ class _Cells:
     ) -> None:
         self.asking, self.finish, self.topics, self.people = asking, finish, topics, people
         self.order = Random(row_seed(asking.seed, "people")).sample(range(len(people)), len(people))
-        self.kinds = list(asking.book.more["kinds"][asking.lang])
+        self.kinds = list(asking.book.words("kinds", asking.lang))
         self.pool = Pool((), novelty)
         self.maker = f"coverage:{asking.model.label}"
 

@@ -139,7 +139,7 @@ async def dialogue(
             task, model, book("dialogue", prompts, here), lang, styled(model, style), seed, temperature, max_tokens
         )
         finish = Finish(
-            asking, scorers, verify, Leak(asking.book.texts(lang), lang), book("repair") if repair else None
+            asking, scorers, verify, Leak(asking.book.texts(lang), lang), book("repair") if repair else None, _grounded
         )
         stage = _Stage(asking, finish, turns, min(least, turns))
         step = f"construct.dialogue ({task.name}, {lang})"

@@ -149,7 +149,7 @@ class _Evolution:
         self.asking, self.finish, self.methods = asking, finish, methods
         self.maker = f"evol:{asking.model.label}"
         self.number, self.grown = 0, list[_Seed]()
-        self.words = asking.book.more["methods"][asking.lang]
+        self.words = asking.book.words("methods", asking.lang)
 
     async def round(self, seeds: Sequence[_Seed]) -> list[Made]:
         """Rows and Rejects, in order. What the next round starts from is added to `grown`: a child where it lives, else its parent."""
