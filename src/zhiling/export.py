@@ -26,8 +26,13 @@ def export(folder: Path, out: Path, form: str = "messages") -> int:
     """Write the rows that a run kept as JSON lines; returns how many.
 
     dpo and kto take the rejected answer, or whether an answer was liked, from the record that a row was filled from (its field
-    `rejected` or `label`). Raises DataError for an unknown format, a run without rows, and a row that the format cannot hold.
+    `rejected` or `label`). "faq" writes the questions and answers of documents as a page instead (see `faq`). Raises DataError for an
+    unknown format, a run without rows, and a row that the format cannot hold.
     """
+    if form == "faq":
+        from zhiling.faq import write
+
+        return write(folder, out)
     _known(form)
     files = [output for done in current(folder) for output in done.of("kept")]
     if not files:

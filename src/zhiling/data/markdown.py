@@ -15,7 +15,7 @@ _item = re.compile(r"^(?:[-*+]|\d{1,9}[.)])\s+")
 _underline = re.compile(r"^(=+|-{2,})\s*$")
 _link = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _anchor = re.compile(r"\s*\{\s*#[^}]*\}\s*$")
-_tags = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>")
+_tags = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>|\{\{[<%].*?[>%]\}\}")
 
 
 def plain(said: str) -> str:
@@ -57,7 +57,8 @@ class _Reader:
 
 
 def blocks(lines: Iterable[tuple[int, str]]) -> Iterator[Block]:
-    """The Blocks of a Markdown document, given as (number, line). Front matter, comments and lines of nothing but tags are left out.
+    """The Blocks of a Markdown document, given as (number, line). Front matter, comments and lines of
+    nothing but tags (of HTML, or a site generator's shortcodes) are left out.
 
     A marked question ("Q: ...", "问：……") and a list item that asks and has something nested in it are blocks with a `question`.
     """

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
+from zhiling import text
 from zhiling.construct.documents.pairs import Asked, Shelf, pairs
 from zhiling.construct.documents.pieces import Pair, Way
-from zhiling.construct.documents.wording import lang_of, passage_of, verified
+from zhiling.construct.documents.wording import passage_of, verified
 from zhiling.construct.generate.asking import Style
 from zhiling.construct.generate.checks import Verify
 from zhiling.construct.generate.floor import Made, over_records
@@ -86,5 +87,5 @@ async def faq(
 def _row(pair: Pair, task: Task, model: Model | None, grounded: bool) -> Example:
     maker = f"faq:{model.label}" if pair.way == "model" and model is not None else f"faq:{pair.way}"
     given = passage_of(pair.record, task) if grounded else ""
-    lang = lang_of(pair.record, task)
+    lang = "zh" if text.lang(pair.question) == "zh" else "en"
     return Example(task.name, pair.question, given, pair.answer, lang=lang, maker=maker, parents=pair.parents)
