@@ -93,7 +93,7 @@ def test_every_answer_cites_its_passage_and_every_link_leads_somewhere(run, tmp_
     assert not page.tags & {"script", "b", "img", "iframe"} and "&lt;script&gt;" in html
     anchors = set(re.findall(r'<a id="([^"]+)">', md))
     assert set(re.findall(r"\]\(#([^)]+)\)", md)) <= anchors
-    assert md.count("\nSource: [docs/shop.md") == count and not re.search(r"(?<!\\\\)<script>", md)
+    assert md.count("\nSource: [docs/shop.md") == count and not re.search(r"(?<!\\)<script>", md)
 
 
 def test_groups_coverage_and_order(run):
