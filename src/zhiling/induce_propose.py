@@ -31,6 +31,8 @@ Way: TypeAlias = Literal["given", "template", "retrieve", "generate"]
 WAYS: tuple[Way, ...] = ("given", "generate", "retrieve", "template")
 LIBRARY, BANK = 8, 6
 """How many wordings of the library and of the bank are looked at, per language."""
+DEAR = 8
+"""Quality that asks a model is judged where it takes at most one in so many of the calls that are left."""
 NEAR = 0.25
 """Cosine from which a wording of another family's definition is put to the task."""
 HYPOTHESES = 3
@@ -168,7 +170,11 @@ async def judged(found: Proposed, task: Task, means: Means) -> None:
     fresh = [one for one in found.entrants if one.quality is None and not one.scores]
     pool = [Candidate(one.text, one.template.lang, one.how, "") for one in fresh]
     before = _heard(means.model)
-    marks = {one.text: one for one in await room.judge(pool, task, means.scorers)} if pool else {}
+    dear = (
+        DEAR * len(pool) > means.purse.left()
+    )  # clarity asks once per candidate: not worth what racing them would take
+    weights = {name: weight for name, weight in room.QUALITIES.items() if name != "clarity"} if dear else None
+    marks = {one.text: one for one in await room.judge(pool, task, means.scorers, weights)} if pool else {}
     means.purse.asked += _heard(means.model) - before
     found.entrants = [
         replace(one, scores=marks[one.text].scores, quality=marks[one.text].quality) if one in fresh else one

@@ -111,7 +111,9 @@ def _of_recipe(path: Path, asked: Asked) -> Subject:
     for source in spec.sources():
         how: dict[str, Any] = {"columns": source.columns, "limit": source.limit, "table": source.table}
         where = {key: str(value) for key, value in (source.where or {}).items()} or None
-        for item in data.read(data.Source(loaded.here / source.path, source.format, where=where, **how), task):
+        for item in data.read(
+            data.Source(data.expand(source.path, loaded.here), source.format, where=where, **how), task
+        ):
             if isinstance(item, Reject):
                 unread += 1
             else:
