@@ -1,0 +1,113 @@
+"""Rows that a model makes, in whole runs: no data needed, the same files from one process and two, every candidate in the ledger."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from making import files
+
+from zhiling import registry
+from zhiling.errors import DataError, ProviderError
+from zhiling.ledger import why
+from zhiling.recipe import build
+from zhiling.run import Run
+from zhiling.store import current, read
+from zhiling.types import Score
+
+LINES = [
+    "Why do leaves turn red before they fall?", "Tell me how to mend a bicycle tyre on the road.", "Which birds stay in the north all winter?",
+    "Plan a supper for six that costs little.", "What should I say at a friend's wedding?", "Explain compound interest with one example.",
+    "How long does fresh paint smell, and is it harmful?", "Compare wool and cotton for a long walk.", "Write a note to the neighbours about the noise.",
+    "Is it safe to swim after a storm at sea?", "Give me three games to play on a train.", "How do I teach a dog to wait at the door?",
+    "Suggest a name for a small bakery by the harbour.", "What is the best way to store apples?", "Describe a foggy morning in two sentences.",
+    "Why does bread go stale faster in the fridge?", "How can I sleep better during hot nights?", "What do I need to grow mint indoors?",
+]  # fmt: skip
+BACK = ["It is best to take that slowly and to look twice.", "Most of these depend on the weather and on patience."]
+
+
+def recipe(folder: Path, script=LINES, **changes):
+    data = {
+        "name": "made", "seed": 4, "shard_rows": 4,
+        "models": {"scripted": {"provider": "fake", "script": script}},
+        "tasks": {"talk": {"family": "other", "description": "Questions of everyday life.", "langs": ["en"]}},
+        "construct": [{"magpie": {"rows": 10, "tries": 2.0, "template": "chatml", "repair": False}}],
+        "score": ["length", "language"], "select": ["exact"], "report": False, **changes,
+    }  # fmt: skip
+    return build(data, folder)
+
+
+def ran(made, folder: Path, workers: int = 1):
+    with Run(made, folder, until="select", workers=workers) as run:
+        summary = run.execute()
+    kinds = ("kept", "rejects", "heldout")
+    return summary, {kind: [row for done in current(folder) for row in read(folder, done.of(kind))] for kind in kinds}
+
+
+def test_rows_without_any_data_balance_and_tell_where_they_come_from(tmp_path: Path):
+    summary, rows = ran(recipe(tmp_path), tmp_path / "one")
+    assert len(rows["kept"]) >= 5 and rows["rejects"]
+    assert summary.balance.came == sum(summary.balance.states.values()) == len(rows["kept"]) + len(rows["rejects"])
+    assert {row.maker.partition("#")[0] for row in rows["kept"]} == {"magpie:fake"}
+    told = why(tmp_path / "one", rows["rejects"][0].id)
+    assert "novelty" in str(told)
+
+
+def test_one_process_and_two_write_the_same_files_and_a_second_run_asks_nothing(tmp_path: Path):
+    records = "\n".join(["instruction,output", *(f'"{line}","{BACK[at % 2]} {at}"' for at, line in enumerate(LINES))])
+    (tmp_path / "talk.csv").write_text(records, encoding="utf-8")
+    talk = {
+        "family": "other", "description": "Questions of everyday life.", "langs": ["en"], "inputs": ["instruction"], "target": "output",
+        "data": "talk.csv",
+    }  # fmt: skip
+    steps = [
+        {"evol": {"rounds": 2, "floor": 0.0}},
+        {"dialogue": {"turns": 2, "least": 1, "floor": 0.0}},
+        {"backtranslate": {"least": 1, "floor": 0.0}},
+        {"magpie": {"rows": 6, "template": "chatml"}},
+    ]
+    made = recipe(tmp_path, tasks={"talk": talk}, construct=steps)
+    _, rows = ran(made, tmp_path / "one")
+    ways = {row.maker.partition(":")[0] for row in rows["kept"]}
+    assert {"evol", "magpie"} <= ways
+    ran(made, tmp_path / "two", workers=2)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    before = (tmp_path / "one" / "bills.jsonl").read_text(encoding="utf-8")
+    ran(made, tmp_path / "one")
+    assert (tmp_path / "one" / "bills.jsonl").read_text(encoding="utf-8") == before
+
+
+def test_a_step_stopped_by_its_floor_loses_nothing_and_goes_on_with_a_lower_one(tmp_path: Path):
+    refuse = "I'm sorry, but as an AI language model I cannot assist with that request."
+    steps = [{"magpie": {"rows": 40, "template": "chatml"}}]
+    with pytest.raises(ProviderError, match=r"only 0 of the first 32 candidates .* 32x refusal"):
+        ran(recipe(tmp_path, [refuse], construct=steps), tmp_path / "run")
+    paid = (tmp_path / "run" / "bills.jsonl").read_text(encoding="utf-8")
+    steps[0]["magpie"] |= {"floor": 0.0, "tries": 1.0, "wave": 40}
+    with pytest.raises(DataError, match="nothing was constructed"):
+        ran(recipe(tmp_path, [refuse], construct=steps), tmp_path / "run")
+    rejects = [row for done in current(tmp_path / "run") for row in read(tmp_path / "run", done.of("rejects"))]
+    assert len(rejects) == 40 and {row.why.partition(":")[0] for row in rejects} == {"refusal"}
+    bills = (tmp_path / "run" / "bills.jsonl").read_text(encoding="utf-8").splitlines()
+    assert sum(json.loads(line)["calls"] for line in bills) == 40  # the first 32 were not asked again
+    assert json.loads(paid.splitlines()[-1])["calls"] == 32
+
+
+def test_a_verifier_of_the_task_sends_rows_back_once(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(registry, "_table", dict(registry._table))
+
+    @registry.verifier("ends_in_full_stop")
+    def ends(examples):
+        """Whether the output is a statement."""
+        for row in examples:
+            fine = row.output.endswith(".")
+            yield Score(row.id, "ends_in_full_stop", float(fine), "" if fine else "it is no statement")
+
+    tasks = {"talk": {"langs": ["en"], "verifier": "ends_in_full_stop"}}
+    steps = [{"magpie": {"rows": 12, "tries": 1.0, "template": "chatml", "floor": 0.0}}]
+    _, rows = ran(recipe(tmp_path, LINES, tasks=tasks, construct=steps), tmp_path / "run")
+    assert rows["kept"] and all(row.output.endswith(".") for row in rows["kept"])
+    assert any(row.maker.endswith("+repair") for row in rows["kept"])
+    refused = [row for row in rows["rejects"] if row.why.startswith("ends_in_full_stop: it is no statement")]
+    assert refused and all(row.maker.endswith("+repair") for row in refused)
