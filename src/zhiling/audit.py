@@ -1,4 +1,7 @@
-"""What is wrong with a data set, counted and shown: unreadable rows, defects by class, duplicates, leaks, languages, lengths."""
+"""What is wrong with a data set, counted and shown: unreadable rows, defects by class, duplicates, leaks, languages, lengths, diversity.
+
+What takes vectors (diversity, answers that seem to be another row's, inputs that seem to be gone) is looked at on a sample of 2,000 rows.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zhiling import stages
+from zhiling import diversity, stages
 from zhiling.dataset import Asked, heldout, open_run, read_all, stream
+from zhiling.diversity import Diversity, Sample
+from zhiling.embed import Embedder, Use
 from zhiling.errors import say
 from zhiling.pool import Book, Marks, Pool
 from zhiling.run import Watch
+from zhiling.score.answers import margins
+from zhiling.score.lacks_input import lacks_input
 from zhiling.text import cut
 from zhiling.types import Example, Score
 
 SHOWN = 3  # rows shown of each kind of finding
 CHAIN = ("exact", "near")
+STRAY, LACKING = -9.0, 0.93
+"""Margin of an answer below which, and likelihood of a lost input from which, a row is doubtful: one sound row in a hundred is."""
 CODES = {"heldout": "leak", "decontaminate": "leak_reworded", "exact": "duplicate_exact", "near": "duplicate_near"}
 
 
@@ -38,13 +47,19 @@ class Finding:
 
 @dataclass(slots=True)
 class Audit:
-    """All that was found. `lengths` are percentiles of the outputs in words or characters, `sound` the rows without any finding."""
+    """All that was found. `lengths` are percentiles of the outputs in words or characters, `sound` the rows without any finding.
+
+    `doubtful` are findings among the `diversity.looked` rows of the sample alone: each blames about one sound row in a hundred as well, so
+    that they count as findings only where there are more.
+    """
 
     rows: int
     sound: int
     findings: list[Finding]
     langs: dict[str, int]
     lengths: dict[str, float]
+    diversity: Diversity
+    doubtful: list[Finding]
     folder: Path
 
 
@@ -77,6 +92,7 @@ def audit(asked: Asked, folder: Path, *, watch: Watch | None = None, **how: Any)
     findings: dict[str, Finding] = {}
     langs, lengths, seen = Counter[str](), list[float](), bytearray(len(book))
     total = sound = 0
+    sample = Sample(seed=asked.seed)
     for _, item in stream(whole):
         total += 1
         found: list[tuple[str, str]] = []
@@ -85,6 +101,7 @@ def audit(asked: Asked, folder: Path, *, watch: Watch | None = None, **how: Any)
             where = item.where
         else:
             where = item.parents[0]
+            sample.add(item)
             langs[item.lang] += 1
             said = scores.of(item.id)
             for name, check in CHECKS.items():
@@ -104,7 +121,31 @@ def audit(asked: Asked, folder: Path, *, watch: Watch | None = None, **how: Any)
             findings.setdefault(code, Finding(code)).add(f"{where}  {cut(what, 100)}")
         sound += not found
     ordered = sorted(findings.values(), key=lambda finding: (-finding.rows, finding.code))
-    return Audit(total, sound, ordered, dict(langs.most_common()), _percentiles(lengths), folder)
+    embedder = Use()
+    varied = diversity.of_sample(sample, embedder)
+    return Audit(
+        total,
+        sound,
+        ordered,
+        dict(langs.most_common()),
+        _percentiles(lengths),
+        varied,
+        _doubtful(sample, embedder),
+        folder,
+    )
+
+
+def _doubtful(sample: Sample, embedder: Embedder) -> list[Finding]:
+    """Rows of the sample whose answer seems to be another row's, or whose input seems to be gone."""
+    rows = sample.rows()
+    strays, lacking = Finding("answer_of_another"), Finding("input_gone")
+    for row, margin in zip(rows, margins(rows, rows, embedder), strict=True):
+        if margin is not None and margin < STRAY:
+            strays.add(f"{row.parents[0]}  {margin:.1f}")
+    for row, score in zip(rows, lacks_input(rows, embedder=embedder), strict=True):
+        if score.value is not None and score.value >= LACKING:
+            lacking.add(f"{row.parents[0]}  {score.value:.2f}")
+    return [finding for finding in (strays, lacking) if finding.rows]
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:
@@ -133,6 +174,17 @@ def lines(found: Audit) -> list[str]:
         out += [f"{'':<{widest}}  {what}" for what in finding.first]
     if not found.findings:
         out.append(say("nothing found", "未发现问题"))
+    out += ["", *diversity.lines(found.diversity)]
+    if found.doubtful:
+        looked = found.diversity.looked
+        head = say(
+            f"doubtful, of {looked} rows looked at (about 1% of sound rows are):",
+            f"存疑（检查 {looked} 行；完好的行约有 1% 也会列入）：",
+        )
+        out += ["", head]
+        for finding in found.doubtful:
+            out.append(f"  {finding.code}  {finding.rows}  {finding.rows / looked:.2%}")
+            out += [f"    {what}" for what in finding.first]
     return out
 
 
@@ -145,5 +197,7 @@ def grouped(found: Audit) -> dict[str, Any]:
         "languages": found.langs,
         "output_length": found.lengths,
         "duplicates": counts.get("duplicate_exact", 0) + counts.get("duplicate_near", 0),
+        "diversity": found.diversity.told(),
+        "doubtful": [{"code": f.code, "rows": f.rows, "first": f.first} for f in found.doubtful],
         "findings": [{"code": f.code, "rows": f.rows, "first": f.first} for f in found.findings],
     }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from zhiling import text
+from zhiling.score.lacks_input import refers
 from zhiling.types import Example
 
 Plant = Callable[[Example, Example, int], Example | None]
@@ -95,8 +96,14 @@ def swapped(row: Example, other: Example, seed: int) -> Example | None:
 
 
 def dropped(row: Example, other: Example, seed: int) -> Example | None:
-    """The input is gone."""
-    return replace(row, input="") if text.length(row.input) >= 5 else None
+    """The input is gone, where the instruction points to one ("the following text", 这句话) and does not hold it as well.
+
+    A question that stands without its passage ("Who painted the Mona Lisa?") is no defect without it, and is left alone.
+    """
+    given = row.input.strip()
+    if text.length(given) < 5 or not refers.search(row.instruction) or given.rstrip(".。") in row.instruction:
+        return None
+    return replace(row, input="")
 
 
 def garbled(row: Example, other: Example, seed: int) -> Example | None:

@@ -54,6 +54,20 @@ def test_rows_that_cannot_carry_a_defect_are_left_alone():
         assert PLANTS[name](short, short, 1) is None
 
 
+def test_an_input_is_dropped_only_where_the_instruction_points_to_it():
+    drop = PLANTS["dropped"]
+    assert drop(ROW, OTHER, 1).input == ""
+    assert (
+        drop(
+            Example("t", "Who painted the Mona Lisa?", "It was painted by Leonardo around 1503.", "Leonardo"), OTHER, 1
+        )
+        is None
+    )
+    assert drop(Example("t", "蒙娜丽莎是谁画的？", "它是列奥纳多在一五〇三年前后画的。", "列奥纳多"), OTHER, 1) is None
+    held = "Put this sentence in the past tense: She walks to the old mill."
+    assert drop(Example("t", held, "She walks to the old mill.", "She walked to the old mill."), OTHER, 1) is None
+
+
 @pytest.mark.model
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["alpaca_52k_original", "llamafactory_alpaca_zh_demo"])
@@ -63,10 +77,9 @@ def test_what_is_planted_in_real_rows_is_found(shared, tmp_path, file):
     path.write_bytes(b"\n".join(source[:1200]))
     tested = selftest([path], rows=400)
     recall = {each.name: each.recall for each in tested.classes if each.planted >= 20}
-    for name in ("empty", "garbled", "language", "merged", "leaked", "echo", "refusal", "placeholder", "fence"):
-        assert recall[name] >= 0.9, (name, recall[name])
-    assert recall["repetition"] >= 0.8
-    assert recall["swapped"] >= 0.3
+    for name, found in recall.items():
+        assert found >= 0.9, (name, found)
+    assert set(tested.bounds) == set(tested.alarms) == {"answers", "lacks_input"}
     assert tested.false_alarms <= 0.04
     assert tested.told() == selftest([path], rows=400).told()
     assert len(lines(tested)) >= len(PLANTS)
@@ -82,7 +95,7 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     assert told.exit_code == 0, told.output
     found = json.loads(told.output.splitlines()[-1])
     assert found["rows"] == 4
-    assert found["bound"] is None
+    assert found["bounds"] == {} and found["false_alarms"] is None
     classes = {each["name"]: each for each in found["classes"]}
     assert classes["empty"]["recall"] == 1
     assert classes["fence"]["by"]["format"] == 2

@@ -12,7 +12,20 @@ from score_rows import HOSTILE
 from zhiling import registry
 from zhiling.types import Example
 
-RULES = ["length", "language", "echo", "refusal", "placeholder", "format", "grammar", "asks", "constraints", "faithful"]
+RULES = [
+    "length",
+    "language",
+    "echo",
+    "refusal",
+    "placeholder",
+    "format",
+    "grammar",
+    "asks",
+    "constraints",
+    "faithful",
+    "readability",
+    "register",
+]
 signs = st.text(
     alphabet=st.sampled_from("ab 一的了，。“”（）(){}<>[]`\"'\\$X_:;&\n\t1Aé\x00\ud800\ufffd🙂 "), max_size=60
 )
@@ -48,7 +61,9 @@ def test_any_rows(name, examples):
     assert together == [score for example in examples for score in holds(name, [example])]
 
 
-@pytest.mark.parametrize("name", [*RULES, "clarity", "relevance", "answers", "safety", "difficulty", "judge"])
+@pytest.mark.parametrize(
+    "name", [*RULES, "clarity", "relevance", "answers", "lacks_input", "safety", "difficulty", "judge"]
+)
 def test_facts(name):
     plugin = registry.get("scorer", name)
     assert plugin.facts["better"] in ("high", "low", "none")

@@ -222,6 +222,11 @@ def asks(examples: Sequence[Example]) -> Iterator[Score]:
             yield Score(row.id, "asks", round(value, 4), why)
 
 
+def matter_here(instruction: str) -> bool:
+    """Whether the instruction brings something to work on itself: a quotation, what follows a colon, numbers, lines of its own."""
+    return _matter_here.search(instruction[:MOST]) is not None
+
+
 def _alone(row: Example) -> bool:
     """Whether the instruction stands without input and without turns before it."""
     return text.blank(row.input) and not row.history
