@@ -55,8 +55,6 @@ def good(lang: str):
             return {"Yes": "No", "是": "否", "Equal": "Different", "相同": "不同", "1": "5"}[request.choices[0]]
         if '"topics"' in schema:
             return json.dumps({"topics": THINGS[lang][:6]}, ensure_ascii=False)
-        if '"task"' in schema:
-            return json.dumps({"task": wish}, ensure_ascii=False)
         if '"output"' in schema:
             return json.dumps({"input": "", "output": told}, ensure_ascii=False)
         asks_back = {"en": f"And what would that mean for {thing}?", "zh": f"那它对{thing}意味着什么？"}[lang]
@@ -65,6 +63,7 @@ def good(lang: str):
         if said.startswith(("Describe", "描述")):
             return who
         makes = (
+            "Write one more task",
             "Write the request",
             "Write one new request",
             "Rewrite a request",
@@ -72,7 +71,7 @@ def good(lang: str):
             "You play",
             "<|im_start|>user",
         )
-        zh = ("请写出一个要求", "请写一个", "请改写", "请写出这个人", "你扮演")
+        zh = ("请为任务集再写", "请写出一个要求", "请写一个", "请改写", "请写出这个人", "你扮演")
         return wish if any(mark in said for mark in (*makes, *zh)) else told
 
     return answer

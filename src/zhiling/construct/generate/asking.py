@@ -239,11 +239,13 @@ class Asking:
         self, prompt: Prompt, turns: Sequence[Turn], name: str, cool: bool = False, max_tokens: int | None = None
     ) -> Request:
         """One question, held to the prompt's form as far as the model can be."""
-        native, chat = self.model.provider.can, "chat" in self.model.provider.can
+        native = self.model.provider.can
         form: dict[str, Any] = {}
-        if prompt.schema is not None and ("schema" in native or (chat and self.style == "large")):
+        if (
+            prompt.schema is not None and "schema" in native
+        ):  # elsewhere the prompt's own words ask for it, and a refusal stays readable
             form["schema"] = prompt.schema
-        if prompt.choices and ("choices" in native or chat):
+        if prompt.choices and not native.isdisjoint({"choices", "chat"}):
             form["choices"] = prompt.choices
         return self.plain(turns, name, cool, max_tokens, stop=prompt.stop, **form)
 

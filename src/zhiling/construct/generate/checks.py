@@ -91,17 +91,22 @@ def misspoken(text: str) -> str:
     return ""
 
 
+async def declined(texts: Sequence[str], task: str, scorers: Scorers) -> list[str]:
+    """For each text whether it declines to do what was asked: the reason, or ""."""
+    scores = await scorers["refusal"]([Example(task, "-", output=text) for text in texts]) if texts else []
+    return [f"refusal: {score.why}" if score.value == 1.0 else "" for score in scores]
+
+
 async def instructions(texts: Sequence[str], code: str, task: str, leak: Leak, scorers: Scorers) -> list[str]:
     """What is wrong with each proposed instruction; "" where nothing is."""
-    declined = await scorers["refusal"]([Example(task, "-", output=text) for text in texts]) if texts else []
     return [
         ("" if tokens(text) else f"empty: {say('no words', '没有文字')}")
-        or (f"refusal: {score.why}" if score.value == 1.0 else "")
+        or refused
         or spoken(text, code)
         or leak.why(text)
         or loops(text)
         or misspoken(text)
-        for text, score in zip(texts, declined, strict=True)
+        for text, refused in zip(texts, await declined(texts, task, scorers), strict=True)
     ]
 
 

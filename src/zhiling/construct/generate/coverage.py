@@ -19,10 +19,10 @@ from annotated_types import Ge, Gt, Le
 
 from zhiling.construct.generate import checks
 from zhiling.construct.generate.asking import Asking, book, read, styled
-from zhiling.construct.generate.checks import Leak, Scorers, Verify, judges
+from zhiling.construct.generate.checks import Scorers, Verify, judges
 from zhiling.construct.generate.floor import Made, in_waves, unasked
 from zhiling.construct.generate.novelty import Pool
-from zhiling.construct.generate.repair import Finish, failed
+from zhiling.construct.generate.repair import Finish, failed, finishing
 from zhiling.errors import DataError, ProviderError, RecipeError, say
 from zhiling.llm.parse import unquote
 from zhiling.registry import constructor
@@ -89,9 +89,7 @@ async def coverage(
         asking = Asking(
             task, model, book("coverage", prompts, here), lang, styled(model, style), seed, temperature, max_tokens
         )
-        finish = Finish(
-            asking, scorers, verify, Leak(asking.book.texts(lang), lang), book("repair") if repair else None
-        )
+        finish = finishing(asking, scorers, verify, repair)
         step = f"construct.coverage ({task.name}, {lang})"
         found = _of(leaves(here / taxonomy), lang) if taxonomy else await _named(asking, topics, step)
         people = _of(lines(here / personas), lang) if personas else []

@@ -19,10 +19,10 @@ from annotated_types import Ge, Le
 
 from zhiling.construct.generate import checks
 from zhiling.construct.generate.asking import Asking, Said, book, styled
-from zhiling.construct.generate.checks import Leak, Scorers, Verify, judges
+from zhiling.construct.generate.checks import Scorers, Verify, judges
 from zhiling.construct.generate.floor import Made, over_records
 from zhiling.construct.generate.novelty import Pool
-from zhiling.construct.generate.repair import Finish, failed
+from zhiling.construct.generate.repair import Finish, failed, finishing
 from zhiling.errors import say
 from zhiling.llm.parse import unquote
 from zhiling.registry import constructor
@@ -138,9 +138,7 @@ async def dialogue(
         asking = Asking(
             task, model, book("dialogue", prompts, here), lang, styled(model, style), seed, temperature, max_tokens
         )
-        finish = Finish(
-            asking, scorers, verify, Leak(asking.book.texts(lang), lang), book("repair") if repair else None, _grounded
-        )
+        finish = finishing(asking, scorers, verify, repair, _grounded)
         stage = _Stage(asking, finish, turns, min(least, turns))
         step = f"construct.dialogue ({task.name}, {lang})"
         out += await over_records(stage.play, found, floor=floor, model=model, step=step)

@@ -19,10 +19,10 @@ from annotated_types import Ge, Le
 
 from zhiling.construct.generate import checks
 from zhiling.construct.generate.asking import Asking, Said, book, styled
-from zhiling.construct.generate.checks import Leak, Scorers, Verify, judges
+from zhiling.construct.generate.checks import Scorers, Verify, judges
 from zhiling.construct.generate.floor import Made, over_records
 from zhiling.construct.generate.novelty import Pool
-from zhiling.construct.generate.repair import Finish, failed
+from zhiling.construct.generate.repair import Finish, failed, finishing
 from zhiling.errors import RecipeError, say
 from zhiling.llm.parse import unquote
 from zhiling.registry import constructor
@@ -104,10 +104,7 @@ async def evol(
         asking = Asking(
             task, model, book("evol", prompts, here), lang, styled(model, style), seed, temperature, max_tokens
         )
-        leak = Leak(asking.book.texts(lang), lang)
-        evolution = _Evolution(
-            asking, Finish(asking, scorers, verify, leak, book("repair") if repair else None, hollow), chosen
-        )
+        evolution = _Evolution(asking, finishing(asking, scorers, verify, repair, hollow), chosen)
         ours = [one for one in seeds if one.lang == lang]
         for number in range(rounds):
             evolution.number, evolution.grown = number, []

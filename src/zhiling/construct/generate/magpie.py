@@ -16,10 +16,10 @@ from annotated_types import Ge, Gt, Le
 
 from zhiling.construct.generate import checks
 from zhiling.construct.generate.asking import Asking, book, styled
-from zhiling.construct.generate.checks import Leak, Scorers, Verify, judges
+from zhiling.construct.generate.checks import Scorers, Verify, judges
 from zhiling.construct.generate.floor import Made, in_waves
 from zhiling.construct.generate.novelty import Pool
-from zhiling.construct.generate.repair import Finish, failed
+from zhiling.construct.generate.repair import Finish, failed, finishing
 from zhiling.errors import RecipeError, say
 from zhiling.registry import constructor
 from zhiling.text import length
@@ -76,8 +76,7 @@ async def magpie(
     for lang in langs or task.langs:
         found = book("magpie", prompts, here)
         asking = Asking(task, model, found, lang, styled(model, style), seed, temperature, max_tokens)
-        leak = Leak(found.texts(lang), lang)
-        finish = Finish(asking, scorers, verify, leak, book("repair") if repair else None)
+        finish = finishing(asking, scorers, verify, repair)
         prefix, end = opening(asking, marks(found.more["templates"], template, model.label))
         flock = _Flock(asking, finish, prefix, end, novelty)
         out += await in_waves(
@@ -147,7 +146,7 @@ class _Flock:
             else:
                 self.pool.add(one.text)
                 good.append((name, one.text, (one.key,)))
-        return out + await self.finish.answered(good, self.maker)
+        return out + await self.finish.answered(good, self.maker, cool=True)
 
     def _unfit(self, text: str) -> str:
         if length(text) < LEAST:

@@ -9,12 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from zhiling.construct.generate.asking import Asking, Book, Said
+from zhiling.construct.generate.asking import Asking, Book, Said, book
 from zhiling.construct.generate.checks import Leak, Scorers, Verify, answers
 from zhiling.construct.generate.floor import Made
 from zhiling.types import Example, Reject
 
 MARK = "+repair"
+
+
+def finishing(
+    asking: Asking, scorers: Scorers, verify: Verify, repair: bool, own: Callable[[Example], str] | None = None
+) -> Finish:
+    """How a constructor's rows are finished, with or without a repair."""
+    back = book("repair") if repair else None
+    fixed = [*asking.book.texts(asking.lang), *(back.texts(asking.lang) if back else ())]
+    return Finish(asking, scorers, verify, Leak(fixed, asking.lang), back, own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +57,14 @@ class Finish:
                 out[at] = dropped(row, why)
         return out
 
-    async def answered(self, asked: Sequence[tuple[str, str, tuple[str, ...]]], maker: str) -> list[Made]:
-        """The model's answers to (name, instruction, parents), as finished rows."""
+    async def answered(
+        self, asked: Sequence[tuple[str, str, tuple[str, ...]]], maker: str, *, cool: bool = False
+    ) -> list[Made]:
+        """The model's answers to (name, instruction, parents), as finished rows; `cool` ones at temperature 0."""
         asking, task = self.asking, self.asking.task.name
-        replies = await asking.send([asking.plain((("user", text),), f"answer:{name}") for name, text, _ in asked])
+        replies = await asking.send(
+            [asking.plain((("user", text),), f"answer:{name}", cool) for name, text, _ in asked]
+        )
         drafts: list[Example | Reject] = []
         for (name, text, parents), one in zip(asked, replies, strict=True):
             row = Example(task, text, "", one.text, lang=asking.lang, maker=maker, parents=(*parents, one.key))

@@ -22,10 +22,10 @@ from annotated_types import Ge, Gt, Le
 
 from zhiling.construct.generate import checks
 from zhiling.construct.generate.asking import Asking, Said, book, read, styled
-from zhiling.construct.generate.checks import Leak, Scorers, Verify, judges
+from zhiling.construct.generate.checks import Scorers, Verify, judges
 from zhiling.construct.generate.floor import Made, in_waves
 from zhiling.construct.generate.novelty import Pool
-from zhiling.construct.generate.repair import Finish, failed
+from zhiling.construct.generate.repair import Finish, failed, finishing
 from zhiling.construct.library_wording import states
 from zhiling.errors import DataError, RecipeError, say
 from zhiling.llm.parse import items, unquote
@@ -97,8 +97,7 @@ async def self_instruct(
         asking = Asking(
             task, model, book("self_instruct", prompts, here), lang, styled(model, style), seed, temperature, max_tokens
         )
-        leak = Leak(asking.book.texts(lang), lang)
-        finish = Finish(asking, scorers, verify, leak, book("repair") if repair else None)
+        finish = finishing(asking, scorers, verify, repair)
         loop = _Loop(asking, finish, known(task, lang, here / seeds if seeds else None), novelty)
         out += await in_waves(
             loop.wave,
@@ -164,18 +163,20 @@ class _Loop:
         asking = self.asking
         slots = [(name, {"instruction": text}) for name, text, _ in good]
         kinds = await asking.ask("classify", slots, cool=True, max_tokens=8)
-        closed = [kind.text in ("Yes", "是") for kind in kinds]
+        closed = [kind.text.lower().startswith(("yes", "是")) for kind in kinds]
         out: dict[int, Example | Reject] = {}
         for step, wanted in (("output_first", True), ("input_first", False)):
             places = [at for at, found in enumerate(closed) if found == wanted]
             said = await asking.ask(step, [slots[at] for at in places])
-            for at, one in zip(places, said, strict=True):
-                out[at] = self._instance(good[at], one, step)
+            told = await checks.declined([one.text for one in said], asking.task.name, self.finish.scorers)
+            for at, one, refused in zip(places, said, told, strict=True):
+                out[at] = self._instance(good[at], one, step, refused)
         return [out[at] for at in range(len(good))]
 
-    def _instance(self, found: tuple[str, str, str], said: Said, step: str) -> Example | Reject:
+    def _instance(self, found: tuple[str, str, str], said: Said, step: str, refused: str) -> Example | Reject:
         name, text, key = found
         value, fault = read(said, "input", "output")
+        fault = refused if fault.startswith("form") and refused else fault
         task = self.asking.task.name
         if fault:
             return failed(task, self.maker, said._replace(fault=fault), f"{step} {name}: {text}", (key,))
@@ -191,9 +192,6 @@ def _proposal(said: Said) -> tuple[str, str]:
     """The proposed task alone, or why there is none."""
     if said.fault:
         return "", said.fault
-    if said.text.lstrip().startswith(("{", "```")):
-        value, fault = read(said, "task")
-        return str(value.get("task", "")).strip(), fault
     first = (items(said.text) or [""])[0]
     return unquote(_lead.sub("", first)), ""
 
