@@ -84,3 +84,11 @@ def test_words_that_the_source_holds():
     assert covered("bicycles cost two euros", EN) == 1.0 and covered("自行车另收两欧元", ZH) == 1.0
     assert covered("dogs travel for free", EN) < 0.3 and covered("宠物一律免费", ZH) < 0.3
     assert covered("", EN) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [("十一周", "11"), ("二十分钟", "20"), ("二百零五页", "205"), ("三千万元", "30000000"), ("二〇二四年", "2024"), ("两欧元", "2"), ("一亿二千万", "120000000"), ("一百二十", "120"), ("eleven weeks", "11"), ("三万亿", "3000000000000"), ("1,200 rows", "1200")],
+)  # fmt: skip
+def test_numbers_in_words(said, number):
+    assert number in figures(said)

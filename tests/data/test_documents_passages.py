@@ -110,6 +110,13 @@ def test_headings_that_ask(heading, asked):
     assert asks(heading) is asked
 
 
+@pytest.mark.parametrize(("title", "asked"), [("TiDB 常见问题", True), ("FAQ", True), ("Guide", False)])
+def test_every_entry_of_an_faq_page_is_a_question(tmp_path, title, asked):
+    text = f"# {title}\n\nBefore.\n\n## 页面显示 invalid connection 错误\n\n请刷新。\n\n## FAQ\n\nMore.\n\n## Notes\n\nEnd.\n"
+    good, _ = read(written(tmp_path, "f.md", text))
+    assert [row["question"] for _, row in good] == ["", "页面显示 invalid connection 错误" if asked else "", "", ""]
+
+
 def test_numbers_are_no_part_of_a_question():
     assert [unnumbered(one) for one in ("1.1.2 TiDB 是什么？", "三、如何安装", "Q3: Why?", "5G 是什么？")] == [
         "TiDB 是什么？",

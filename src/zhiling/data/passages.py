@@ -68,6 +68,14 @@ def asks(heading: str) -> bool:
     return bool(_asking_plain.match(said) or (_asking_zh.search(said) and not _asking.match(said)))
 
 
+_faq = re.compile(r"\bFAQs?\b|\bfrequently asked|\bQ\s*&\s*A\b|常见问题|常見問題|问答", re.I)
+
+
+def entry(title: str, level: int, heading: str) -> bool:
+    """Whether a heading is an entry of an FAQ page: one below the title of a page that calls itself so, of three words or more."""
+    return bool(_faq.search(title)) and level > 1 and length(unnumbered(heading)) >= 3 and not _faq.search(heading)
+
+
 def unnumbered(heading: str) -> str:
     """A heading without its number ("1.1.2 ", "三、", "Q3: ")."""
     return _number.sub("", heading.strip()).strip()
@@ -83,12 +91,18 @@ class _Section:
     pieces: int = 0
     pairs: list[Block] = field(default_factory=list)
 
+    def question(self, title: str) -> str:
+        """Its heading where that is a question, "" where it is none."""
+        level, heading = self.path[-1] if self.path else (0, "")
+        return unnumbered(heading) if asks(heading) or entry(title, level, heading) else ""
+
 
 def pack(blocks: Iterable[Block], source: str, size: int = SIZE) -> Iterator[Row]:
     """Blocks as rows {title, heading, passage, page, source, question, answer} of at most `size` tokens.
 
-    `heading` is the path of headings ("Guide > Install"). A section whose heading asks something is kept whole up to WHOLE tokens, and its
-    heading and text are `question` and `answer`; so are pairs that the document marks as such. Both are empty elsewhere. Tables and code
+    `heading` is the path of headings ("Guide > Install"). A section whose heading asks something, or is an entry of an FAQ page, is kept
+    whole up to WHOLE tokens, its heading and text are `question` and `answer`; so are pairs that the document marks. Both are empty
+    elsewhere. Tables and code
     of up to WHOLE tokens are whole; longer ones are parted between lines, a table's head being said again, text between sentences. What
     ends in a colon stays with what it announces.
     """
@@ -109,7 +123,7 @@ def pack(blocks: Iterable[Block], source: str, size: int = SIZE) -> Iterator[Row
 
 
 def _add(now: _Section, block: Block, title: str, source: str, size: int) -> Iterator[Row]:
-    most = WHOLE if now.path and asks(now.path[-1][1]) and not now.pieces else size
+    most = WHOLE if not now.pieces and now.question(title) else size
     for part, tokens in _parts(block, size):
         if now.held and now.size + tokens > most:
             most = size
@@ -128,9 +142,8 @@ def _close(now: _Section, title: str, source: str) -> Iterator[Row]:
     said = _said(now.held)
     yield from _paired(now, said, title, source)
     if now.held:
-        heading = now.path[-1][1] if now.path else ""
-        whole = not now.pieces and asks(heading)
-        yield _row(now, now.held, title, source, unnumbered(heading) if whole else "", said if whole else "")
+        question = now.question(title) if not now.pieces else ""
+        yield _row(now, now.held, title, source, question, said if question else "")
 
 
 def _paired(now: _Section, text: str, title: str, source: str) -> Iterator[Row]:

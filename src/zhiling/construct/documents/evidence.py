@@ -23,7 +23,9 @@ _said = {
         ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
     )
 }
-_said |= {sign: str(at) for at, sign in enumerate("零一二三四五六七八九十")}
+_han_number = re.compile(r"[零〇一二两三四五六七八九十百千万亿]+")
+_han_digit = {sign: at for at, sign in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
+_han_unit = {"十": 10, "百": 100, "千": 1000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,30 @@ def _common(a: list[str], b: list[str]) -> list[int]:
 
 
 def figures(said: str) -> set[str]:
-    """The numbers of a text, in figures; those up to twelve also where they are in words. List numbers are none."""
+    """The numbers of a text, in figures: also those that Chinese writes in characters, and English ones up to twelve in words. List
+    numbers are none."""
     plain = text.normalise(_item.sub("", said))
     found = {one.replace(",", "").rstrip(".:") for one in _number.findall(plain)}
+    found |= {str(_han(one)) for one in _han_number.findall(plain)}
     return found | {_said[word] for word in text.tokens(plain) if word in _said}
+
+
+def _han(run: str) -> int:
+    """The value of a number in Chinese characters: 十一 11, 二百零五 205, 三千万 30000000, 二〇二四 2024."""
+    if all(sign in _han_digit for sign in run):
+        return int("".join(str(_han_digit[sign]) for sign in run))
+    total = part = digit = 0
+    for sign in run:
+        if sign in _han_digit:
+            digit = _han_digit[sign]
+        elif sign in _han_unit:
+            part += (digit or 1) * _han_unit[sign]
+            digit = 0
+        elif sign == "万":
+            total, part, digit = total + (part + digit or 1) * 10_000, 0, 0
+        else:
+            total, part, digit = (total + part + digit or 1) * 100_000_000, 0, 0
+    return total + part + digit
 
 
 def digits(said: str) -> set[str]:
