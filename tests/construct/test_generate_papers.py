@@ -569,3 +569,42 @@ def test_the_repair_prompts_are_not_to_come_back_either():
         "magpie", Scripted(answer), task=Task("t"), rows=3, tries=1.0, template="chatml", floor=0.0, verify=verify
     )
     assert {code(item) for item in made} == {"leak"} and all(item.maker.endswith("+repair") for item in made)
+
+
+def test_a_repair_sees_all_that_the_answer_stood_on_and_the_reason_in_the_prompts_language(monkeypatch):
+    monkeypatch.setenv("ZHILING_LANG", "en")
+    document = "图书馆九点开门，十八点关门。逾期每天收费一角，最多收五元。"
+
+    def answer(request: Request) -> str:
+        said = last(request)
+        if "未通过的回答" in said:
+            return "图书馆九点开门。"
+        return "图书馆8点开门，欢迎光临。" if request.messages[0][0] == "system" else "图书馆几点开门？"
+
+    provider = Scripted(answer)
+    records = [Record("t", {"subject": "图书馆", "text": document, "who": "一名学生"}, "zh", "f", 1)]
+    (row,) = construct(
+        "dialogue",
+        provider,
+        task=Task("t", inputs=("subject",)),
+        records=records,
+        document="text",
+        persona="who",
+        turns=1,
+    )
+    assert isinstance(row, Example) and row.maker == "dialogue:scripted-70b+repair" and row.output == "图书馆九点开门。"
+    (back,) = [last(request) for request in provider.asked if "未通过的回答" in last(request)]
+    assert document in back and "8点" in back and "有些内容不见于文档。" in back and "number" not in back
+    assert "你是这样一个人：一名学生" in last(provider.asked[0])
+
+
+def test_a_list_in_a_json_reply_becomes_lines_and_not_a_programs_notation():
+    def answer(request: Request) -> str:
+        if request.choices:
+            return "No"
+        instance = json.dumps({"input": {"a": 1}, "output": ["Wool", "cork"]})
+        return fresh(request) if "Write one more task" in last(request) else instance
+
+    made = construct("self_instruct", Scripted(answer, without=("schema",)), task=Task("t", langs=("en",)), rows=1)
+    (row,) = examples(made)
+    assert row.output == "Wool\ncork" and row.input == '{"a": 1}'

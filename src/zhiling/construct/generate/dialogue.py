@@ -162,7 +162,7 @@ class _Stage:
 
     async def _user(self, talks: Sequence[_Talk], number: int) -> None:
         going = [talk for talk in talks if not talk.over]
-        asked = [(f"{talk.record.id}:{number}", {**talk.slots, "history": self._history(talk)}) for talk in going]
+        asked = [(f"{talk.record.id}:{number}", self._slots(talk)) for talk in going]
         said = await self.asking.ask("next" if number else "open", asked, max_tokens=120)
         texts = [_lead.sub("", unquote(one.text)) for one in said]
         told = await checks.instructions(
@@ -203,6 +203,17 @@ class _Stage:
     def _system(self, talk: _Talk) -> tuple[Turn, ...]:
         step = "answer_from" if talk.slots["document"] else "answer"
         return self.asking.book.find(step, self.asking.lang, self.asking.style).filled(talk.slots)
+
+    def _slots(self, talk: _Talk) -> dict[str, str]:
+        who = talk.slots["persona"]
+        persona = (
+            ""
+            if not who
+            else f"你是这样一个人：{who}\n"
+            if self.asking.lang == "zh"
+            else f"You are this person: {who}\n"
+        )
+        return {**talk.slots, "persona": persona, "history": self._history(talk)}
 
     def _history(self, talk: _Talk) -> str:
         marks = (

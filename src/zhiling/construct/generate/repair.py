@@ -6,7 +6,7 @@ in place of the model's own opinion, and once: a second repair seldom pays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zhiling.construct.generate.asking import Asking, Book, Said, book
@@ -95,15 +95,18 @@ class Finish:
         """The rows with new answers, marked, and what is wrong with those."""
         assert self.repair is not None
         asking = replace(self.asking, book=self.repair)
-        said = await asking.ask("repair", [(name, _slots(row, why)) for name, row, why in rows])
+        words: Mapping[str, str] = self.repair.words("reasons", asking.lang)
+        said = await asking.ask("repair", [(name, _slots(row, why, words)) for name, row, why in rows])
         new = [_repaired(row, one) for (_, row, _), one in zip(rows, said, strict=True)]
         answered = [row for row, one in zip(new, said, strict=True) if not one.fault]
         faults = iter(await self.faults(answered))
         return [(row, one.fault or next(faults)) for row, one in zip(new, said, strict=True)]
 
 
-def _slots(row: Example, why: str) -> dict[str, str]:
-    return {"prompt": row.prompt, "output": row.output, "reason": why}
+def _slots(row: Example, why: str, words: Mapping[str, str]) -> dict[str, str]:
+    """What the model is told: all that the answer stood on, and for our own checks the reason in the prompt's language, not the user's."""
+    before = "\n\n".join(message["content"] for message in row.messages(answer=False))
+    return {"prompt": before, "output": row.output, "reason": words.get(why.partition(":")[0], why)}
 
 
 def _repaired(row: Example, said: Said) -> Example:

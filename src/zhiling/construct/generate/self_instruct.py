@@ -180,12 +180,19 @@ class _Loop:
         task = self.asking.task.name
         if fault:
             return failed(task, self.maker, said._replace(fault=fault), f"{step} {name}: {text}", (key,))
-        given, answer = (str(value[part]).strip() for part in ("input", "output"))
+        given, answer = (_text(value[part]) for part in ("input", "output"))
         given = "" if blank(given) or normalise(given) == normalise(text) else given
         row = Example(task, text, given, answer, lang=self.asking.lang, maker=self.maker, parents=(key, said.key))
         if why := unfit_instance(given, answer):
             return Reject(task, self.maker, "dropped", why, text=f"{row.prompt}\n→ {answer}", parents=row.parents)
         return row
+
+
+def _text(value: Any) -> str:
+    """A JSON value as the text of a row: strings as they are, lists of them as lines, the rest as JSON."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = "\n".join(value)
+    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _proposal(said: Said) -> tuple[str, str]:
