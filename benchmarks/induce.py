@@ -147,19 +147,18 @@ async def ours(job: Job, model: Any, calls: int, seed: int) -> Any:
     from zhiling.induce_task import Subject
 
     subject = Subject(_task(job), job.learn)
-    hand = steps.Hand(
-        {"tasks": {subject.task.name: subject.task}, "seed": seed, "embedder": Use(), "here": Path()}, lambda: model
-    )
-    means = Means(model, steps.Scorers({}, lambda step: hand), Use(), Purse(calls), Path(), seed=seed)
+    tasks = {subject.task.name: subject.task}
+    hand = steps.Hand({"tasks": tasks, "seed": seed, "embedder": Use(), "here": Path()}, lambda: model)
+    means = Means(model, steps.Scorers({}, lambda step: hand), Use(), Purse(calls), Path(), seed=seed, tasks=tasks)
     return await contest(subject, Settings(calls=calls, by="likelihood", seed=seed), model, means, lambda event: None)
 
 
 def _task(job: Job) -> Any:
     """What `zhiling induce FILE` makes of the rows to learn from: no description, labels where answers come from a small set."""
-    from zhiling.induce_task import _labels
+    from zhiling.induce_task import closed
     from zhiling.types import Task
 
-    labels = _labels([row.answers[0] for row in job.learn])
+    labels = closed([row.answers[0] for row in job.learn])
     return Task(job.name, "", "classification" if labels else "other", labels=labels)
 
 

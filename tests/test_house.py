@@ -71,6 +71,12 @@ def test_the_recipe_knows_names_not_implementations():
     assert ours(SRC / "recipe.py") <= {"registry", "errors", "types", "yamlines"}
 
 
+def test_the_race_knows_no_model_and_the_contest_no_command_line():
+    assert ours(SRC / "induce_race.py") == set()
+    for path in SRC.glob("induce*.py"):
+        assert not ours(path) & {"cli", "show", "run", "stages", "select", "tune"}, path.name
+
+
 def test_heavy_packages_are_imported_inside_functions():
     for path in SRC.rglob("*.py"):
         heavy = {name for name in imports(path, top_level_only=True) if name.split(".")[0] in HEAVY}

@@ -103,11 +103,11 @@ async def _held(
             )  # fmt: skip
         executor = opened["executor"]
         asking = None if proposer == "none" else opened.get("proposer", executor)
-        task = subject.task
-        hand = {"tasks": {task.name: task}, "seed": settings.seed, "embedder": Use(), "here": subject.here}
+        tasks = {subject.task.name: subject.task}
+        hand = {"tasks": tasks, "seed": settings.seed, "embedder": Use(), "here": subject.here}
         scorers = steps.Scorers({}, lambda step: steps.Hand(hand, lambda: asking or executor))
         purse = Purse(settings.calls, settings.usd)
-        means = Means(asking, scorers, Use(), purse, subject.here, bank, settings.seed)
+        means = Means(asking, scorers, Use(), purse, subject.here, bank, settings.seed, tasks=tasks)
         return await contest(subject, settings, executor, means, watch)
     finally:
         for one in opened.values():

@@ -19,7 +19,19 @@ from zhiling.construct.generate.instructions import size_for
 from zhiling.construct.generate.reflect import betterments
 from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.induce_execute import Answer, By, Executor, Purse, fields_text
-from zhiling.induce_propose import Entrant, Lost, Means, Proposed, asked, form, judged, propose, seated, twins
+from zhiling.induce_propose import (
+    Entrant,
+    Lost,
+    Means,
+    Proposed,
+    asked,
+    forms,
+    judged,
+    propose,
+    seated,
+    with_form,
+    without_form,
+)
 from zhiling.induce_race import Race, Runner, interval, rungs
 from zhiling.induce_task import Row, Split, Subject, demos, split
 from zhiling.types import Task
@@ -28,6 +40,8 @@ Watch = Callable[[Mapping[str, Any]], None]
 SHOWN_DEMOS = 12
 REFLECTED, LOOKED_AT = 6, 6
 """How many instructions are asked for by reflection, and on how many rows the leader's mistakes are looked for."""
+REWORDED = 2
+"""How many of those in front are tried in other forms of words."""
 THIN = 3
 """Rows that each candidate should get in the first rung: fewer seats rather than fewer rows."""
 
@@ -120,6 +134,7 @@ async def contest(subject: Subject, settings: Settings, executor: Any, means: Me
     known = replace(
         subject.task, langs=(lang,), demos=(*subject.task.demos, *demos(sides.propose, subject.task))[:SHOWN_DEMOS]
     )
+    means.tasks[known.name] = known
     run = _Contest(known, settings, shares, sides, executor, means, watch)
     run.out.notes += subject.notes
     try:
@@ -160,21 +175,19 @@ class _Contest:
         self.out = Outcome(task, self.executor.by, settings, sides, means.purse)
         self.found = Proposed([], [])
         self.race = Race(self._execute, len(sides.race), lambda: means.purse.left(shares.reserve), settings.confidence)
-        self.forms: dict[str, str] = {}
+        self.forms: list[str] = []
         self._stage = ""
 
     async def hold(self, lang: str) -> None:
         """The sentence at the top of this file."""
         self._begin(say("propose", "提出候选"))
-        said = self.task.output_format or form(self.task, lang)
-        self.forms = {lang: said}
+        self.forms = forms(self.task, lang)
         self.found = await propose(self.task, lang, self.shares.draws, self.means)
         if not self.found.entrants:
             raise self._nothing()
         free = self.means.purse.left(self.shares.reserve + self.shares.reflect)
-        for one in seated(
-            self.found, seats(free) if self.sides.race else len(self.found.entrants), self.task, self.forms
-        ):
+        room = seats(free) if self.sides.race else len(self.found.entrants)
+        for one in seated(self.found, room, self.task, self.forms[0] if self.forms else ""):
             self._enter(one)
         if not self.sides.race or not self.sides.report:
             self.out.notes.append(
@@ -194,10 +207,23 @@ class _Contest:
         for left in range(total, 0, -1):
             if not await self.race.rung(left):
                 break
-            if left == total and self.shares.reflect and self.means.model is not None:
-                await self._reflect(lang)
+            if left == total:
+                self._reword()
+                if self.shares.reflect and self.means.model is not None:
+                    await self._reflect(lang)
         while not self.race.decided and await self.race.rung(2):
             pass
+
+    def _reword(self) -> None:
+        """Those in front also without the form of the answer, and with it in other words: that costs no call to propose."""
+        known = {one.text for one in self.out.entrants}
+        for i in self.race.running[:REWORDED]:
+            one = self.out.entrants[i]
+            more = [with_form(one, self.task, said, f"+form{n}") for n, said in enumerate(self.forms[1:], 2)]
+            for other in (without_form(one), *more):
+                if other.text not in known:
+                    known.add(other.text)
+                    self._enter(other)
 
     async def _reflect(self, lang: str) -> None:
         """The leader's mistakes on rows to propose from, and how the front fared, make new candidates, which catch up."""
@@ -228,8 +254,7 @@ class _Contest:
         known = {one.text for one in self.out.entrants}
         for one in self.found.entrants:
             if one.text not in known and one.how in ("reflect", "improve"):
-                for twin in twins(one, self.task, self.forms.get(lang, ""))[-1:]:
-                    self._enter(twin)
+                self._enter(with_form(one, self.task, self.forms[0] if self.forms else ""))
 
     def _share(self, mean: float) -> float:
         """A mean as a share between 0 and 1, for a model to read."""

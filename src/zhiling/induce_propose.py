@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from zhiling import text
+from zhiling.construct.bank import opened
 from zhiling.construct.bind import bind, misfit, said_in, shaped
 from zhiling.construct.generate import instructions as room
 from zhiling.construct.generate.instructions import Candidate, Scorer
 from zhiling.construct.generate.reflect import data
 from zhiling.construct.library import Definition, list_definitions
 from zhiling.construct.retrieve import retrieve
+from zhiling.construct.retrieve_question import question
 from zhiling.construct.sandbox import compiled
 from zhiling.embed import Embedder
 from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.induce_execute import Purse
-from zhiling.types import Reply, Request, Score, Task, Template
+from zhiling.types import Reject, Reply, Request, Score, Task, Template
 
 if TYPE_CHECKING:
     from zhiling.llm import Model
@@ -53,6 +55,7 @@ class Entrant:
     scores: tuple[Score, ...] = ()
     quality: float | None = None
     base: str = ""
+    plain: Template | None = None
 
     @property
     def origin(self) -> str:
@@ -85,7 +88,10 @@ class Proposed:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What proposing needs: the model that proposes (None: that way is left out), the scorers of quality, and where things are."""
+    """What proposing needs: the model that proposes (None: that way is left out), the scorers of quality, and where things are.
+
+    `tasks` is what the scorers are handed; the contest puts its task there once it knows which rows are to propose from.
+    """
 
     model: Model | None
     scorers: Mapping[str, Scorer]
@@ -95,13 +101,17 @@ class Means:
     bank: str = "seeds"
     seed: int = 0
     temperature: float = 0.7
+    tasks: dict[str, Task] = field(default_factory=dict)
 
 
-def form(task: Task, lang: str) -> str:
-    """What the answers look like, in a sentence, told from the task's demos: a number, one of a few, a word, a phrase, a sentence."""
+def forms(task: Task, lang: str) -> list[str]:
+    """What the answers look like, in a sentence: as the task says, else told from its demos (a number, one of a few, a word, a phrase,
+    a sentence) in several wordings; none where they have no form in common."""
+    if said := said_in(task.output_format, lang):
+        return [said]
     answers = [demo.output.strip() for demo in task.demos]
     if not answers or any("\n" in answer for answer in answers):
-        return ""
+        return []
     lengths = [text.length(answer) for answer in answers]
     one, few = (4, 8) if lang == "zh" else (1, 4)
     if task.labels:
@@ -115,9 +125,9 @@ def form(task: Task, lang: str) -> str:
     elif all(len(text.sentences(answer)) == 1 for answer in answers):
         kind = "sentence"
     else:
-        return ""
+        return []
     listed = ("、" if lang == "zh" else ", ").join(task.labels)
-    return str(data()["forms"][kind]["zh" if lang == "zh" else "en"]).replace("{labels}", listed)
+    return [said.replace("{labels}", listed) for said in data()["forms"][kind]["zh" if lang == "zh" else "en"]]
 
 
 async def propose(task: Task, lang: str, draws: int, means: Means) -> Proposed:
@@ -132,18 +142,44 @@ async def propose(task: Task, lang: str, draws: int, means: Means) -> Proposed:
     if means.model is not None and draws:
         await asked(found, _requests(task, lang, draws, means), plain, lang, means)
     known = plain if task.description else replace(plain, description=_guessed(found, lang))
-    for definition, template in _library(known, lang, means.embedder):
+    for definition, template in _library(known if task.description else plain, lang, means.embedder):
         _add(found, Entrant("template", template.maker.partition(":")[2] or definition.id, template, ""), task, lang)
-    for item in await retrieve(
-        task=replace(known, langs=(lang,)), embedder=means.embedder, here=means.here, seed=means.seed, bank=means.bank, keep=BANK,
-        floor=0.1,
-    ):  # fmt: skip
-        if isinstance(item, Template):
-            _add(found, Entrant("retrieve", item.maker.partition(":")[2], item, ""), task, lang)
-        else:
-            found.lost.append(Lost("retrieve", item.maker.partition(":")[2], getattr(item, "text", ""), _why(item)))
+    for number, said in enumerate(data()["plain"]["zh" if lang == "zh" else "en"], 1):
+        _add(found, _worded("template", f"plain{number}", said, plain, lang), task, lang)
+    await (_adapted if task.description else _unadapted)(found, known, lang, means)
     await judged(found, task, means)
     return found
+
+
+async def _adapted(found: Proposed, task: Task, lang: str, means: Means) -> None:
+    """The bank's instructions made the task's own, by the rules of the second way."""
+    how = {"embedder": means.embedder, "here": means.here, "seed": means.seed, "bank": means.bank}
+    for item in await retrieve(task=replace(task, langs=(lang,)), keep=BANK, floor=0.1, **how):  # type: ignore[arg-type]
+        if isinstance(item, Template):
+            _add(found, Entrant("retrieve", item.maker.partition(":")[2], item, ""), task, lang)
+        elif isinstance(item, Reject):
+            found.lost.append(Lost("retrieve", item.maker.partition(":")[2], item.text, item.why))
+
+
+async def _unadapted(found: Proposed, task: Task, lang: str, means: Means) -> None:
+    """The bank's nearest instructions as they stand, where nobody says what the task is: what they mean to it, running them tells.
+
+    `task` describes itself by the model's guesses. An open slot cannot run, and is left out.
+    """
+    plain, taken = replace(task, description="", output_format=""), 0
+    for hit in opened(means.bank, means.embedder, means.here).search(question(task, lang), 5 * BANK, lang=lang):
+        said = hit.row.instruction.strip()
+        if "{" in said or taken == BANK:
+            why = (
+                say("an open slot", "有未填的空位")
+                if "{" in said
+                else say(f"not among the nearest {BANK}", f"不在最近的 {BANK} 条之内")
+            )
+            found.lost.append(Lost("retrieve", hit.row.id, said, why))
+            continue
+        before = len(found.entrants)
+        _add(found, _worded("retrieve", hit.row.id, said, plain, lang), plain, lang)
+        taken += len(found.entrants) - before
 
 
 async def asked(
@@ -182,42 +218,46 @@ async def judged(found: Proposed, task: Task, means: Means) -> None:
     ]
 
 
-def seated(found: Proposed, seats: int, task: Task, forms: Mapping[str, str]) -> list[Entrant]:
-    """Who runs: the best by quality of each way in turn, and each once more with the form of the answer said, where that is known.
-
-    Those that find no seat are told so in `found.lost`.
-    """
+def seated(found: Proposed, seats: int, task: Task, said: str) -> list[Entrant]:
+    """Who runs: the best by quality of each way in turn, saying also the form of the answer where that is known (`said`); what the user
+    wrote runs as it stands too. Those that find no seat are told so in `found.lost`."""
     poor = [one for one in found.entrants if one.way != "given" and (one.quality or 0.0) < FLOOR]
     queues = {way: sorted((e for e in found.entrants if e.way == way and e not in poor), key=_rank) for way in WAYS}
     chosen: list[Entrant] = []
-    places = max(1, seats // 2 if any(forms.values()) else seats)
-    while len(chosen) < places and any(queues.values()):
+    while len(chosen) < seats and any(queues.values()):
         for way in WAYS:
-            if queues[way] and len(chosen) < places:
+            if queues[way] and len(chosen) < seats:
                 chosen.append(queues[way].pop(0))
     for left in [*poor, *(one for queue in queues.values() for one in queue)]:
         shown = "-" if left.quality is None else f"{left.quality:.2f}"
         en, zh = (f"below {FLOOR}", f"低于 {FLOOR}") if left in poor else ("no seat left", "没有参赛名额")
-        found.lost.append(
-            Lost(
-                left.way,
-                left.how,
-                left.text,
-                say(f"{en}: quality {shown} ({left.why})", f"{zh}：质量 {shown}（{left.why}）"),
-            )
-        )
+        why = say(f"{en}: quality {shown} ({left.why})", f"{zh}：质量 {shown}（{left.why}）")
+        found.lost.append(Lost(left.way, left.how, left.text, why))
     chosen.sort(key=_rank)  # of candidates that fare the same, the one of better quality is ahead
-    return [one for first in chosen for one in twins(first, task, forms.get(first.template.lang, ""))]
+    out: list[Entrant] = []
+    for one in chosen:
+        twin = with_form(one, task, said)
+        out += [one, twin] if twin is not one and one.way == "given" else [twin]
+    return out
 
 
-def twins(one: Entrant, task: Task, said: str) -> list[Entrant]:
-    """The entrant, and its twin that also says what the answer looks like."""
-    form_task = replace(task, output_format=said)
-    longer = shaped(one.template.instruction, form_task, one.template.lang) if said else one.template.instruction
-    if longer == one.template.instruction:
-        return [one]
-    template = replace(one.template, instruction=longer)
-    return [one, replace(one, how=f"{one.how}+form", template=template, text=_plain(template), base=one.text)]
+def with_form(one: Entrant, task: Task, said: str, mark: str = "+form") -> Entrant:
+    """The entrant with a sentence that says what the answer looks like; the entrant itself where it says so already, or none is known."""
+    if not said:
+        return one
+    template = one.template if one.plain is None else one.plain
+    longer = shaped(template.instruction, replace(task, output_format=said), template.lang)
+    if longer == template.instruction:
+        return one
+    made, how = replace(template, instruction=longer), one.how.partition("+")[0] + mark
+    return replace(one, how=how, template=made, text=_plain(made), base=one.origin, plain=template)
+
+
+def without_form(one: Entrant) -> Entrant:
+    """The entrant as its way proposed it."""
+    if one.plain is None:
+        return one
+    return replace(one, how=one.how.partition("+")[0], template=one.plain, text=one.origin, plain=None, base="")
 
 
 def _heard(model: Model | None) -> int:
@@ -322,12 +362,3 @@ def _bound(definition: Definition, task: Task, lang: str) -> list[Template]:
 
 def _renamed(jinja: str, old: str, new: str) -> str:
     return re.sub(r"(\{\{-?\s*)" + re.escape(old) + r"(?=\s*[-|}])", lambda found: found[1] + new, jinja)
-
-
-def _why(item: object) -> str:
-    return str(getattr(item, "why", ""))
-
-
-def winner_text(template: Template) -> str:
-    """A template's instruction for reading: its slots as they stand."""
-    return template.instruction if "{{" in template.instruction else compiled(template.instruction).render({})

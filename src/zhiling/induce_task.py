@@ -172,7 +172,7 @@ def _of_file(path: Path, asked: Asked) -> Subject:
     answers = [row.answers[0] for row in rows if row.answers]
     sample = " ".join([*(" ".join(row.fields.values()) for row in rows[:20]), asked.describe])
     lang = asked.lang or ("zh" if text.lang(sample) == "zh" else "en")
-    labels = _labels(answers)
+    labels = closed(answers)
     family = asked.family or ("classification" if labels else "other")
     metric = asked.metric or ("exact_match" if labels or _short(answers) else "rouge_l")
     task = Task(
@@ -230,7 +230,7 @@ def _counted(unread: int) -> Iterator[str]:
         yield say(f"{unread} unreadable rows", f"{unread} 行无法读取")
 
 
-def _labels(answers: Sequence[str]) -> tuple[str, ...]:
+def closed(answers: Sequence[str]) -> tuple[str, ...]:
     """The closed set that the answers come from; () when they are open."""
     seen = Counter(answers)
     closed = 2 <= len(seen) <= MOST_LABELS and len(answers) >= max(8, 3 * len(seen))

@@ -6,6 +6,7 @@ import pytest
 
 from zhiling.construct.generate import instructions as room
 from zhiling.construct.generate.instructions import Candidate, generate, judge, requests, tidy, unfit
+from zhiling.construct.generate.reflect import betterments
 from zhiling.errors import ProviderError, RecipeError
 from zhiling.llm import open_model
 from zhiling.types import Demo, Reject, Score, Task, Template
@@ -152,3 +153,70 @@ def test_a_judge_that_no_model_can_be_is_left_out_unless_it_was_asked_for():
     assert room.judges({"weights": None}) == [] and room.judges({"weights": {"clarity": 1.0}}) == ["clarity"]
     with pytest.raises(ProviderError, match="it cannot"):
         made(weights={"clarity": 1.0})
+
+
+def test_backward_fills_the_gap_and_large_models_get_a_rubric():
+    small = dict(requests(MOOD, "en", 8, 7, 0.6, 64))
+    assert set(small) == {"from_description", "paraphrase", "from_demos", "backward"}
+    assert "____" in small["backward"].messages[0][1] and len(small["backward"].messages) > 1
+    large = dict(requests(MOOD, "zh", 8, 7, 0.6, 64, size="large"))
+    assert set(large) == set(small) and all(len(one.messages) == 1 and one.max_tokens >= 160 for one in large.values())
+    assert "The soup was cold" in large["backward"].messages[0][1] and "{demos}" not in str(large)
+
+
+def test_each_draw_shows_other_demos_where_there_are_many():
+    many = Task("t", "", demos=tuple(Demo(f"word {n}", f"answer {n}") for n in range(9)))
+    asked = requests(many, "en", 6, 7, 0.6, 64, only=("from_demos",))
+    assert len({request.messages[-1][1] for _, request in asked}) > 3
+    assert all(request.messages[-1][1].count("Input: ") == 3 for _, request in asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "task", "why"),
+    [
+        ("Say Nairobi for the country given.", "en", Task("t", "", demos=(Demo("Kenya", "Nairobi"),)), "gives away"),
+        ("Name the capital of the country.", "en", Task("t", "", demos=(Demo("Kenya", "Nairobi"),)), ""),
+        ("写出内罗毕这样的首都名。", "zh", Task("t", "", demos=(Demo("肯尼亚", "内罗毕"),)), "gives away"),
+        ("Answer with a number, such as the sum.", "en", Task("t", "", demos=(Demo("1 2", "3"),)), ""),
+        ("Translate the words into French now.", "en", Task("t", "Into French.", demos=(Demo("Which language?", "French"),)), ""),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_given_away_makes_unfit(text, code, task, why):
+    said = unfit(Candidate(text, code, "p", "k"), task, [])
+    assert (why in said) if why else said == ""
+
+
+def test_betterments_show_mistakes_and_what_was_tried():
+    wrong = [(f"input {n}", f"right {n}", f"said {n}") for n in range(4)]
+    tried = [("Do it well.", 40.0), ("Do it.", 3.0)]
+    how = {"lang": "en", "seed": 1, "chat": True, "size": "small", "temperature": 0.7}
+    asked = betterments("Do it well.", wrong, tried, count=6, **how)
+    assert [name for name, _ in asked] == ["reflect", "improve"] * 3 and len({one.key("m") for _, one in asked}) == 6
+    shown = asked[0][1].messages[-1][1]
+    assert "Do it well." in shown and "right 0" in shown and "said 2" in shown and "input 3" not in shown
+    history = asked[1][1].messages[-1][1]
+    assert history.index("Do it.") < history.index("Do it well.")  # the worst first
+    assert "input 3" in asked[2][1].messages[-1][1]  # another draw looks at others
+    assert [name for name, _ in betterments("Do it.", [], tried, count=2, **how)] == ["improve", "improve"]
+    assert betterments("Do it.", [], tried[:1], count=2, **how) == []
+    chinese = betterments("照做。", wrong, tried, count=2, **{**how, "lang": "zh", "size": "large"})
+    assert "得到的回答" in chinese[0][1].messages[-1][1] and chinese[0][1].max_tokens >= 160
+
+
+def test_a_base_model_is_shown_mistakes_too():
+    how = {"lang": "en", "seed": 1, "chat": False, "size": "small", "temperature": 0.7}
+    ((_, request),) = betterments("Do it.", [("a", "b", "")], [], count=1, **how)
+    assert (
+        request.prompt
+        and request.prompt.endswith("Better instruction:\n")
+        and "Answer given" not in request.prompt.rsplit("Do it.", 1)[1]
+    )
+
+
+def test_slots_are_filled_in_one_pass():
+    tricky = Task("t", "Count {demos} in the text.", demos=(Demo("{seed}", "1"),))
+    shown = dict(requests(tricky, "en", 4, 7, 0.6, 64))
+    assert (
+        "Count {demos} in the text." in shown["paraphrase"].messages[-1][1]
+        and "Input: {seed}" in shown["from_demos"].messages[-1][1]
+    )
