@@ -101,6 +101,30 @@ def test_real_rows_in_blocks(shared):
     assert sum(not verdict.kept for verdict in whole) > 100
 
 
+def test_the_first_of_several_rivals_is_named():
+    """A row between two kept ones falls to the better of them, whichever block and whichever run they are found in."""
+    rows, values = [], {}
+    for at in range(30):
+        words = [f"{at}w{number}" for number in range(30)]
+        for score, part in zip((0.9, 0.8, 0.1), (slice(0, 20), slice(10, 30), slice(5, 25)), strict=True):
+            rows.append(Example("t", "", "", " ".join(words[part])))
+            values[rows[-1].id] = score if at % 2 or score < 0.5 else 1.7 - score
+    how = {"scores": scores("grammar", values), "keep": "grammar", "threshold": 0.5, "n": 1, "over": "output"}
+    with small(tokens=300, run=100):
+        said = {verdict.example: verdict for verdict in near(rows, **how)}
+    for at in range(30):
+        first, second, between = (row.id for row in rows[3 * at : 3 * at + 3])
+        assert said[first].kept and said[second].kept and said[between].rival == (first if at % 2 else second)
+
+
+def test_the_earliest_rival_stands():
+    rival, value = np.array([-1, -1, 7]), np.array([0.0, 0.0, 0.7])
+    walk._beat(rival, value, np.array([3, 1, 9, 5]), np.array([0, 0, 2, 2]), np.array([0.9, 0.8, 1.0, 0.6]))
+    assert rival.tolist() == [1, -1, 5] and value.tolist() == [0.8, 0.0, 0.6]
+    walk._beat(rival, value, np.array([8, 2]), np.array([2, 1]), np.array([0.9, 0.5]))
+    assert rival.tolist() == [1, 2, 5] and value.tolist() == [0.8, 0.5, 0.6]
+
+
 def test_the_order_of_shingles_is_one_for_all_blocks(monkeypatch):
     """A table of two buckets, so that all shingles pass for frequent, changes no verdict."""
     rows = planted(3, 80)
