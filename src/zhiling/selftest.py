@@ -76,7 +76,8 @@ def selftest(
 ) -> Tested:  # fmt: skip
     """Plant every known defect in a seeded sample of at most `rows` rows, and count what is found.
 
-    `rate` is the share of the rows that bounds are set on that may be blamed: below 1%, so that it is hardly exceeded on other rows.
+    `rate` is the share of the rows that bounds are set on that may be blamed by both finders together, half of it by each: below 1%, so that
+    1% is hardly exceeded on other rows.
 
     Raises DataError where the files hold no usable row or no rule lets a row pass.
     """
@@ -91,7 +92,7 @@ def selftest(
         raise DataError(what, where=str(files[0]), mend=say("give more rows", "请提供更多数据"))
     setting, held = sound[::2], sound[1::2]
     finder = Finder(sound, Once(Use()))
-    bounds = finder.set(setting, rate)
+    bounds = finder.set(setting, rate / len(BOUNDED))
     below = finder.blames(held, bounds)
     counts: dict[str, int] = {name: sum(name in by for by in blame.values()) for name in BOUNDS}
     classes = [_count(name, held, finder, bounds, seed) for name in PLANTS]

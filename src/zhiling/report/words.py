@@ -89,6 +89,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "score.relevance": ("Relevance to the task", "任务相关度"),
     "score.asks": ("Clear asks", "要求明确"),
     "score.answers": ("Answers the prompt", "答其所问"),
+    "score.grammar_lm": ("Grammar, weighed by a model", "语法（模型复核）"),
     "score.lacks_input": ("Input that is gone", "缺少输入"),
     "score.readability": ("Ease of reading", "易读程度"),
     "score.register": ("Formal register", "语体正式程度"),

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, NamedTuple
 
 from zhiling import text
 from zhiling.errors import say
@@ -69,11 +69,17 @@ def grammar(examples: Sequence[Example]) -> Iterator[Score]:
         yield Score(row.id, "grammar", *graded[row.instruction])
 
 
+def is_code(passage: str) -> bool:
+    """Whether a third of the lines or more look like code."""
+    lines = len(_code.findall(passage))
+    return bool(lines) and 3 * lines >= len(passage.splitlines())
+
+
 def _grade(passage: str) -> tuple[float | None, str]:
     language = text.lang(passage)
     if not language:
         return None, say("the instruction has no words", "指令没有文字")
-    if (lines := len(_code.findall(passage))) and 3 * lines >= len(passage.splitlines()):
+    if is_code(passage):
         return None, say("the instruction is code", "指令是代码")
     if language not in ("zh", "latin"):
         return None, say(f"no checker for this language ({language})", f"没有该语言的检查器（{language}）")
@@ -84,34 +90,50 @@ def _grade(passage: str) -> tuple[float | None, str]:
     return round(value, 4), "; ".join(what for _, what in found[:5])
 
 
+class Lint(NamedTuple):
+    """A mistake that the checker sees: where (characters), how much it takes off, what, and how it would be mended ("" for not at all)."""
+
+    start: int
+    end: int
+    weight: float
+    what: str
+    mended: str
+
+
 def _english(passage: str) -> list[tuple[float, str]] | None:
     """The lints that count, weighted, in the text's order; None where so many words are unknown that it is hardly English."""
+    found = lints(passage)
+    return None if found is None else [(lint.weight, lint.what) for lint in found]
+
+
+def lints(passage: str) -> list[Lint] | None:
+    """What Harper says of an English text and what counts; None where so many words are unknown that it is hardly English."""
     # The checker takes valid Unicode only; no character may change its place.
     plain = text.valid(passage).replace("\0", " ")
     aside = [found.span() for found in _foreign.finditer(plain)]
-    found: list[tuple[int, float, str]] = []
+    found: list[Lint] = []
     unknown = 0
-    for rule, lints in _linter().organized_lints(plain, language="plaintext").items():
-        for lint in lints:
+    for rule, said in _linter().organized_lints(plain, language="plaintext").items():
+        for lint in said:
             at = lint.span.start
             if any(start <= at < end for start, end in aside) or (
                 rule == "AnA" and _acronym.match(plain, lint.span.end)
             ):
                 continue
+            near = [suggestion.replacement_text for suggestion in lint.suggestions]
             if rule == "SpellCheck":
-                near = [suggestion.replacement_text.lower() for suggestion in lint.suggestions]
-                if _is_british(lint.problem_text.lower(), near):
+                lower = [word.lower() for word in near]
+                if _is_british(lint.problem_text.lower(), lower):
                     continue
                 unknown += 1
-                if not _misspelt(plain, lint, near):
+                if not _misspelt(plain, lint, lower):
                     continue
             weight = WEIGHTS.get(lint.lint_kind, 0.0)
             if weight and rule not in IGNORED:
-                found.append((at, weight, f"{lint.lint_kind}: {text.cut(lint.problem_text, 30)}"))
+                what = f"{lint.lint_kind}: {text.cut(lint.problem_text, 30)}"
+                found.append(Lint(at, lint.span.end, weight, what, near[0] if near else ""))
     words = len(_word.findall(_foreign.sub(" ", plain)))
-    if words >= 4 and unknown > FOREIGN * words:
-        return None
-    return [(weight, what) for _, weight, what in sorted(found)]
+    return None if words >= 4 and unknown > FOREIGN * words else sorted(found, key=lambda lint: (lint.start, lint[2:4]))
 
 
 def _is_british(word: str, near: Sequence[str]) -> bool:
