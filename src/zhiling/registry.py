@@ -87,6 +87,7 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "faithful": "zhiling.score.faithful",
         "judge": "zhiling.score.judge",
         "pii": "zhiling.score.pii",
+        "grammar_lm": "zhiling.score.grammar_lm",
         "readability": "zhiling.score.readability",
         "register": "zhiling.score.readability",
         "lacks_input": "zhiling.score.lacks_input",
