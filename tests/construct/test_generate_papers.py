@@ -201,10 +201,21 @@ def test_every_method_is_used_and_one_can_be_chosen():
 
 
 def test_a_record_without_an_instruction_is_a_reject_with_its_place():
-    (item,) = construct(
-        "evol", Scripted(evolving), task=Task("t"), records=[Record("t", {"text": "x"}, "en", "a.csv", 7)]
-    )
+    records = [Record("t", {"instruction": " "}, "en", "a.csv", 7)]
+    (item,) = construct("evol", Scripted(evolving), task=Task("t"), records=records)
     assert item.where == "a.csv:7" and code(item) == "empty"
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("evol", "field"), ("backtranslate", "field"), ("dialogue", "document"), ("dialogue", "persona")],
+)
+def test_a_field_that_the_data_do_not_have_is_the_recipes_mistake(name, setting):
+    records = [Record("t", {"问题": "为什么天是蓝的？"}, "zh", "a.csv", 2)]
+    with pytest.raises(
+        RecipeError, match=rf"construct\.{name}\.{setting}: the data have no field 'qestion' — there are: 问题"
+    ):
+        construct(name, Scripted(evolving), task=Task("t"), records=records, **{setting: "qestion"})
 
 
 # --- Magpie

@@ -70,7 +70,9 @@ async def backtranslate(
     """
     out: list[Made] = []
     texts: dict[str, list[tuple[Record, str]]] = {}
-    for record in records:
+    shard = list(records)
+    checks.fields(shard, task, {"field": field}, "backtranslate")
+    for record in shard:
         text = _text(record, field, task)
         if not chars[0] <= len(text) <= chars[1]:
             what = say(

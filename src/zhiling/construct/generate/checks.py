@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from zhiling.errors import say
+from zhiling.errors import RecipeError, say
 from zhiling.text import cut, lang, ngrams, normalise, sentences, tokens
-from zhiling.types import Example, Score
+from zhiling.types import Example, Record, Score, Task
 
 Scorers: TypeAlias = Mapping[str, Callable[[Sequence[Example]], Awaitable[list[Score]]]]
 Verify: TypeAlias = Callable[[Sequence[Example]], Awaitable[list[Score]]]
@@ -30,7 +30,8 @@ _marks = re.compile(
 )
 
 _assistant = re.compile(
-    r"\b(?:i'm|i am) (?:ready|here|happy|glad|an? ai)\b|\b(?:how )?(?:can|may) i (?:help|assist)\b|^(?:sure|of course|certainly)\b[,!.]"
+    r"\b(?:i'm|i am) (?:ready|here|happy|glad|an? ai)\b|\b(?:how )?(?:can|may) i (?:help|assist)\b"
+    r"|\bi(?:'ll| will| can) (?:help|assist) (?:you|with)\b|^(?:sure|of course|certainly)\b[,!.]"
     r"|^here(?:'s| is| are) (?:the|a|an|some|your|one|another)\b|^(?:好的|当然|没问题)[，,！!。]|我可以帮(?:您|你)|(?:有什么|需要我).{0,6}帮"
     r"|^(?:以下|下面)是(?:一个|新的|另一个)",
     re.IGNORECASE,
@@ -40,6 +41,18 @@ _assistant = re.compile(
 def judges(settings: Mapping[str, Any]) -> list[str]:
     """The scorers that every constructor here asks about its rows: its fact `uses`."""
     return list(USED)
+
+
+def fields(records: Sequence[Record], task: Task, names: Mapping[str, str | None], step: str) -> None:
+    """Raise RecipeError for a setting that names a data field which neither the task nor any record has."""
+    known = dict.fromkeys([*(name for record in records for name in record.fields), *task.inputs, task.target])
+    for setting, name in names.items():
+        if name and records and name not in known:
+            raise RecipeError(
+                say(f"the data have no field '{name}'", f"数据中没有字段“{name}”"),
+                where=f"construct.{step}.{setting}",
+                mend=say(f"there are: {', '.join(known)}", f"现有字段：{'、'.join(known)}"),
+            )
 
 
 class Leak:

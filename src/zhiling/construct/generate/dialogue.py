@@ -120,9 +120,11 @@ async def dialogue(
         "persona": persona,
         "document": document,
     }
+    shard = list(records)
+    checks.fields(shard, task, {"subject": subject, "persona": persona, "document": document}, "dialogue")
     talks: dict[str, list[_Talk]] = {}
     out: list[Made] = []
-    for record in records:
+    for record in shard:
         slots = {part: record.fields.get(name, "").strip() if name else "" for part, name in names.items()}
         if not slots["subject"] or (document and not slots["document"]):
             why = f"empty: {say('nothing to talk about', '没有可谈的内容')}"

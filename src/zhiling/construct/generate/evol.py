@@ -97,7 +97,9 @@ async def evol(
     concretise, reasoning, input and wider, drawn evenly per row (default: all). Stops early below `floor` usable rows.
     """
     chosen = _methods(methods)
-    given = [_seed(record, field, task) for record in records]
+    shard = list(records)
+    checks.fields(shard, task, {"field": field}, "evol")
+    given = [_seed(record, field) for record in shard]
     out = [_without(one, field, task) for one in given if isinstance(one, Record)]
     seeds = [one for one in given if isinstance(one, _Seed)]
     for lang in dict.fromkeys(one.lang for one in seeds):
@@ -124,7 +126,7 @@ def _methods(asked: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked)) if asked else METHODS
 
 
-def _seed(record: Record, field: str, task: Task) -> _Seed | Record:
+def _seed(record: Record, field: str) -> _Seed | Record:
     """What evolves of a record; the record itself where it has nothing to evolve."""
     text = record.fields.get(field, "").strip()
     if not text:
