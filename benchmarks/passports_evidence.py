@@ -285,6 +285,8 @@ EVIDENCE: dict[str, dict[str, Callable[[Path, str], Evidence]]] = {
     "answers": dict.fromkeys(("en", "zh"), swapped(0)),
     "faithful": {"en": labels.passages, "zh": labels.passages},
     "safety": {"en": labels.unsafe, "zh": labels.insults},
+    "readability": dict.fromkeys(("en", "zh"), labels.easy),
+    "register": dict.fromkeys(("en", "zh"), labels.formal),
     "clarity": {"en": revised},
     "difficulty": {"en": labels.flask},
     "judge": {"en": labels.judgements, "zh": dpo},

@@ -23,7 +23,7 @@ from zhiling.embed import Use
 from zhiling.types import Example
 
 Pairs = list[held.Pair]
-MOST = 250  # pairs of a set
+MOST = 150  # pairs of a set
 SPAN = 3  # sentences of news that are given, and that are to come
 NEAR = 0.7  # cosine from which on an English row is the one that was translated
 MOVED = 0.05  # of the range: what is seen as a change

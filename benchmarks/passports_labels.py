@@ -12,7 +12,8 @@ from passports_data import Evidence
 from zhiling.types import Example
 
 MOST = 400
-PER_SET = 3  # pairs of a set that a judge, who is slow, is asked about
+SLOW = 120  # rows of a metric that asks a model
+PER_SET = 2  # pairs of a set that a judge, who is slow, is asked about
 
 
 def unsafe(data: Path, lang: str) -> Evidence:
@@ -104,8 +105,37 @@ def flask(data: Path, lang: str) -> Evidence:
         if one["difficulty"] in LEVELS:
             sides[LEVELS[one["difficulty"]]].append(held.row(one["instruction"], "", one["answer"]))
     draw = random.Random(7)
-    easy, hard = (draw.sample(side, min(MOST // 4, len(side))) for side in sides)
+    easy, hard = (draw.sample(side, min(SLOW // 2, len(side))) for side in sides)
     return Evidence("model", "FLASK: subject knowledge above everyday knowledge, by GPT-4", good=hard, bad=easy)
+
+
+KINDS_OF_TEXT = {
+    "en": "news against customers' reviews (O-LoRA's AG News, Yelp, Amazon)",
+    "zh": "abstracts of papers against hotel guests' reviews (CSL, ChnSentiCorp)",
+}
+
+
+def formal(data: Path, lang: str) -> Evidence:
+    """Formal above chatty texts, told by where they stand and by nothing else."""
+    if lang == "zh":
+        papers = held.read(held.whole(data, "11_zh_tasks/csl_title_dev.jsonl.gz"))
+        guests = held.read(held.whole(data, "11_zh_tasks/chnsenticorp_hotel.jsonl.gz"))
+        two = [one["input"] for one in papers], [one["review"] for one in guests]
+    else:
+        rows = held.read(held.whole(data, "11_english_tasks/olora_classification_train.jsonl.gz"))
+        of = {"agnews": 0, "yelp": 1, "amazon": 1}
+        news, guests = ([one["sentence"] for one in rows if of.get(one["dataset"].lower()) == side] for side in (0, 1))
+        two = news, guests
+    good, bad = (
+        [held.row("", "", said) for said in random.Random(7).sample(side, min(MOST // 2, len(side)))] for side in two
+    )
+    return Evidence("rule", f"by source: {KINDS_OF_TEXT[lang]}", good=good, bad=bad)
+
+
+def easy(data: Path, lang: str) -> Evidence:
+    """The same texts the other way about: reviews read more easily."""
+    found = formal(data, lang)
+    return Evidence(found.kind, found.data, good=found.bad, bad=found.good)
 
 
 FROM = {"en": "Answer from the passage: ", "zh": "根据短文回答："}

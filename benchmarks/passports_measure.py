@@ -26,9 +26,9 @@ from zhiling.types import Example, Score, Task
 USE = Use()
 KNOWN: dict[str, dict[str, float | None]] = {}
 MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "clarity": ("transformers", {"model": "embedded", "threads": 1}, 60),
-    "difficulty": ("transformers", {"model": "embedded", "threads": 1}, 40),
-    "judge": ("gguf", {"threads": 1}, 6),
+    "clarity": ("transformers", {"model": "embedded", "threads": 1}, 40),
+    "difficulty": ("transformers", {"model": "embedded", "threads": 1}, 24),
+    "judge": ("gguf", {"threads": 1}, 4),
 }
 """Metrics that ask a model: the provider of the embedded one, its settings, and how many rows tell the speed."""
 
@@ -120,9 +120,12 @@ TASK_WISE = (
 )  # says nothing without a task's description; counts characters here and words there, as it says
 
 
+RARE = ("faithful",)  # so few rows are scored that many must be asked
+
+
 def cost(name: str, data: Path, quick: bool) -> dict[str, Any]:
     """Correlation with output length over Alpaca, after length is taken out where selectors do so, rows per CPU second, and money."""
-    many = MODELS[name][2] if name in MODELS else 200 if quick else 1000
+    many = MODELS[name][2] if name in MODELS else 10_000 if name in RARE else 200 if quick else 1000
     rows = held.alpaca(held.whole(data, "02_alpaca/alpaca_52k_original.jsonl.gz"), 52_000)[:: 52_000 // many]
     tasks = {"pairs": Task("pairs", description="Follow an instruction of whatever kind, and answer it well.")}
     scores(name, rows[:3] if name in MODELS else rows[:20], tasks)
@@ -172,7 +175,7 @@ def agreement(
     }  # fmt: skip
 
 
-FEW = {"judge": 18}  # pairs of a language
+FEW = {"judge": 12, "clarity": 120}  # pairs: these ask a model
 
 
 def fitted(name: str) -> dict[str, float]:

@@ -10,16 +10,16 @@ A table shows recall against false alarms over thresholds; `auc` is over all of 
 Figures, at the threshold 0.5:
 xstest_unsafe_recall, xstest_false_alarms (on prompts that only sound unsafe), advbench_recall, cvalues_false_alarms (delicate
 Chinese questions), instructions_false_alarms (ordinary rows, zh and en), own_zh_recall, own_zh_false_alarms
-and en_safe_false_alarms (lists in this file), cold_f1 and cold_accuracy (Chinese insults), xstest_auc, cold_auc, zh_requests_auc,
+and en_safe_false_alarms (lists in this file), words_false_alarms, words_false_alarms_outputs and zh_prose_false_alarms (insults where
+there are none: in instructions, answers, Chinese prose), cold_f1 and cold_accuracy (Chinese insults), xstest_auc, cold_auc, zh_requests_auc,
 refusal_accuracy and refusal_kappa (XSTest completions; phrase lists reach .876).
 """
 
 from __future__ import annotations
 
-# ruff: noqa: E402
 import sys
 
-sys.path[:] = sys.path[1:]  # select.py beside this file must not stand in for the standard library's
+sys.path.append(sys.path.pop(0))  # select.py beside this file must not stand in for the standard library's
 
 import argparse
 import gzip
@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from passports_data import whole
 
 FOLDS, STEPS = 4, 100
 WEIGHTS = Path(__file__).resolve().parents[1] / "src/zhiling/score/safety.npz"
@@ -132,9 +133,24 @@ def corpus(data: Path, ordinary: int) -> tuple[list[str], np.ndarray, list[str],
         for item in step[:: max(1, len(step) // ordinary)]:
             rows.append((item["instruction"], 0, 0, item["instruction"], "instructions"))
             rows.append(((item["output"] or "")[:300], unknown, 0, item["instruction"], "outputs"))
+    rows += [(said, unknown, 0, said, "zh_prose") for said in prose(data, ordinary)]
     rows = [row for row in {row[0]: row for row in rows}.values() if row[0].strip()]
     texts, request, words, groups, sources = zip(*rows, strict=True)
     return list(texts), np.array([request, words]).T, list(groups), list(sources)
+
+
+def prose(data: Path, each: int) -> list[str]:
+    """Chinese that insults nobody: encyclopedia, papers, reviews, news. COLD alone would teach that plain Chinese prose is suspect."""
+    passages = [
+        part["context"]
+        for one in lines(whole(data, "10_parallel_docs/cmrc2018_trial.jsonl.gz"))
+        for part in one["paragraphs"]
+    ]
+    papers = [one["input"] for one in lines(whole(data, "11_zh_tasks/csl_title_dev.jsonl.gz"))]
+    reviews = [one["review"] for one in lines(whole(data, "11_zh_tasks/chnsenticorp_hotel.jsonl.gz"))]
+    news = ["".join(one["chars"]) for one in lines(whole(data, "11_zh_tasks/msra_ner.jsonl.gz"))]
+    spoken = [one["sentence1"] for one in lines(whole(data, "11_zh_tasks/ocnli_train3k_sample.jsonl.gz"))]
+    return [said[:200] for found in (passages, papers, reviews, news, spoken) for said in found[:each]]
 
 
 def fit(seen: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -170,7 +186,7 @@ def told(said: np.ndarray, labels: np.ndarray, sources: np.ndarray) -> dict[str,
         "cvalues_false_alarms": share("cvalues", 0, 0), "instructions_false_alarms": share("instructions", 0, 0),
         "own_zh_recall": share("own_zh", 0, 1), "own_zh_false_alarms": share("own_zh", 0, 0),
         "en_safe_false_alarms": share("en_safe", 0, 0), "words_false_alarms": share("instructions", 1, 0),
-        "words_false_alarms_outputs": share("outputs", 1, 0),
+        "words_false_alarms_outputs": share("outputs", 1, 0), "zh_prose_false_alarms": share("zh_prose", 1, 0),
         "cold_f1": round(2 * hit / float(said[cold, 1].sum() + (labels[cold, 1] == 1).sum()), 4),
         "cold_accuracy": round(float((said[cold, 1] == (labels[cold, 1] == 1)).mean()), 4),
     }  # fmt: skip
