@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zhiling.errors import DataError, EngineError, ProviderError, RecipeError
+from zhiling.tune import loss as loss_room
 from zhiling.tune import train
 from zhiling.tune.log import read
 from zhiling.tune.loss import loss_of
@@ -87,6 +88,57 @@ def test_the_loss_and_the_gradient_know_nothing_of_batches(llama, rows, objectiv
                 assert torch.allclose(
                     parameter.grad, expected[name], rtol=1e-3, atol=1e-5 * float(expected[name].abs().max())
                 )
+
+
+@pytest.mark.parametrize(("kind", "method"), [("llama", "full"), ("llama", "lora"), ("gpt2", "full")])
+def test_the_head_in_chunks_gives_the_same_losses_and_gradients(request, rows, kind, method):
+    base = request.getfixturevalue(kind)
+    every, settings = rendered(base, rows), replace(QUICK, method=method, batch_tokens=400)
+    found = {}
+    for size in (None, 3):
+        model = load(str(base), settings)
+        loop = train._Loop(model, settings, every)
+        assert loop.chunk == loss_room.CHUNK
+        loop.chunk = size and size * loss_room._vocabulary(model)
+        losses, _ = loop.gradients(every)
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        found[size] = sorted(nll for _, nll in losses), gradients
+    assert found[3][0] == pytest.approx(found[None][0], rel=1e-5) and found[3][1].keys() == found[None][1].keys()
+    for name, gradient in found[None][1].items():
+        assert torch.allclose(found[3][1][name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max())), name
+
+
+@pytest.mark.parametrize(("kind", "method"), [("llama", "lora"), ("gpt2", "full")])
+def test_recomputed_blocks_give_the_same_gradients_from_less_memory(request, rows, kind, method):
+    base, found, held = request.getfixturevalue(kind), {}, {}
+    every = rendered(base, rows)
+    for again in (False, True):
+        settings = replace(QUICK, method=method, recompute=again)
+        model = load(str(base), settings)
+        loop = train._Loop(model, settings, every)
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t):
+            losses, _ = loop.gradients(every)
+        found[again] = sorted(nll for _, nll in losses), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}  # fmt: skip
+        held[again] = sum(kept)
+    assert found[True][0] == pytest.approx(found[False][0], rel=1e-5) and held[True] < held[False]
+    for name, gradient in found[False][1].items():
+        assert torch.allclose(found[True][1][name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max())), name
+
+
+def test_a_model_that_bounds_its_logits_is_not_called_in_chunks(llama, rows):
+    model = load(str(llama), replace(QUICK, method="full")).eval()
+    every = rendered(llama, rows)
+    assert loss_room.chunks(model, every, 1e-3) == loss_room.CHUNK
+    real = model.forward
+
+    def bounded(*args, **kwargs):
+        out = real(*args, **kwargs)
+        out.logits = 2 * torch.tanh(out.logits / 2)
+        return out
+
+    model.forward = bounded
+    assert loss_room.chunks(model, every, 1e-3) is None
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -191,8 +243,8 @@ def test_nothing_to_learn_from_is_one_clear_line(llama, tmp_path, rows):
 def test_a_loss_that_is_not_finite_stops_at_the_step_and_names_the_rows(llama, tmp_path, rows, monkeypatch):
     bad = steps(rendered(llama, rows), QUICK)[4].rows[2]
 
-    def poisoned(model, batch, real=train.token_losses):
-        losses = real(model, batch)
+    def poisoned(model, batch, chunk=None, real=train.token_losses):
+        losses = real(model, batch, chunk)
         owner = torch.tensor([batch.rows[k].id == bad.id for k in batch.owner])
         return torch.where(owner, torch.nan, losses)
 

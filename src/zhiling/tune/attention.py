@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +26,9 @@ class _Look:
     mask: Any
 
 
-_now: ContextVar[tuple[_Look, ...] | None] = ContextVar("tree", default=None)
+_now: list[tuple[_Look, ...]] = []
+"""The tree of the pass that is being made, innermost last. No context variable: blocks that are recomputed on a GPU are so in a thread of
+autograd's own, which must see it too. One process tunes one model at a time."""
 
 
 def install(model: Any) -> bool:
@@ -48,7 +49,7 @@ def remove(model: Any) -> None:
 
 @contextmanager
 def over(spans: Sequence[Span], device: Any) -> Iterator[None]:
-    """Within it, a forward pass over one sequence of tokens is one over the tree that the spans describe."""
+    """Within it, a pass over one sequence of tokens, forward and (where blocks are recomputed) back, is one over the spans' tree."""
     import torch
 
     looks = []
@@ -60,22 +61,21 @@ def over(spans: Sequence[Span], device: Any) -> Iterator[None]:
                 mask = torch.ones(1, 1, fresh, len(span.path), dtype=torch.bool, device=device).tril(span.shared)
             start = int(span.path[span.shared])
             looks.append(_Look(start, start + fresh, torch.from_numpy(span.path).to(device), mask))
-    token = _now.set(tuple(looks))
+    _now.append(tuple(looks))
     try:
         yield
     finally:
-        _now.reset(token)
+        _now.pop()
 
 
 def _attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **more: Any) -> tuple[Any, None]:
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    looks = _now.get()
-    if looks is None:
+    if not _now:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)[0], None
     parts = []
-    for look in looks:
+    for look in _now[-1]:
         own = query[:, :, look.start : look.stop]
         keys, values = key.index_select(2, look.path), value.index_select(2, look.path)
         parts.append(sdpa_attention_forward(module, own, keys, values, look.mask, **more)[0])

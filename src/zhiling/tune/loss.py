@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,12 +64,22 @@ def scale(row: Rendered, objective: Objective, tokens: int, rows: int) -> float:
     return 1.0 if objective == "sum" else 1.0 / tokens if objective == "token_mean" else 1.0 / (row.targets * rows)
 
 
-def token_losses(model: Any, batch: Batch) -> Any:
-    """-log p of each target, shape (T,), fp32, with gradient. Logits are made only where a target is predicted."""
+CHUNK = 1 << 26
+"""The most logits that are held at once (a quarter of a gigabyte in fp32), where a model lets its head be called by itself."""
+
+
+def token_losses(model: Any, batch: Batch, chunk: int | None = None) -> Any:
+    """-log p of each target, shape (T,), fp32, with gradient. Logits are made only where a target is predicted.
+
+    With `chunk` (see `chunks`) at most so many logits are held at once: those of one chunk are thrown away when its losses are known, and
+    made again for its gradient. A vocabulary of 150,000 over 4,000 targets would hold 2.4 GB of them, and as much again in gradients.
+    """
     import torch
 
     device = model.device
-    with attention.over(batch.spans, device) if len(batch.rows) > 1 else nullcontext():
+    if chunk and len(batch.predict) * _vocabulary(model) > chunk:
+        return _in_chunks(model, batch, max(1, chunk // _vocabulary(model)))
+    with laid_out(batch, device):
         found = model(
             input_ids=torch.from_numpy(batch.ids)[None].to(device),
             position_ids=torch.from_numpy(batch.positions)[None].to(device),
@@ -81,6 +91,68 @@ def token_losses(model: Any, batch: Batch) -> Any:
     if not np.array_equal(batch.pick, np.arange(len(batch.predict))):
         logits = logits.index_select(0, pick.to(logits.device))
     return torch.nn.functional.cross_entropy(logits, target.to(logits.device), reduction="none")
+
+
+def laid_out(batch: Batch, device: Any) -> AbstractContextManager[None]:
+    """Within it the model attends as the batch is laid out; a row by itself needs nothing."""
+    return attention.over(batch.spans, device) if len(batch.rows) > 1 else nullcontext()
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.get_output_embeddings().weight.shape[0])
+
+
+def _in_chunks(model: Any, batch: Batch, size: int) -> Any:
+    """`token_losses`, the head called for `size` predictions at a time."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    device, head = model.device, base.get_output_embeddings()
+    with laid_out(batch, device):
+        found = base.get_decoder()(
+            input_ids=torch.from_numpy(batch.ids)[None].to(device),
+            position_ids=torch.from_numpy(batch.positions)[None].to(device),
+            use_cache=False,
+        )
+    hidden = found.last_hidden_state[0].index_select(0, torch.from_numpy(batch.predict).to(device))
+    # by ascending prediction, so that each logit is made for one chunk only
+    order = np.argsort(batch.pick, kind="stable")
+    pick, target = torch.from_numpy(batch.pick[order]).to(device), torch.from_numpy(batch.target[order]).to(device)
+
+    def losses(states: Any, places: Any, targets: Any) -> Any:
+        return torch.nn.functional.cross_entropy(
+            head(states).float().index_select(0, places), targets, reduction="none"
+        )
+
+    parts = []
+    for start in range(0, len(batch.predict), size):
+        first, last = np.searchsorted(batch.pick[order], (start, start + size))
+        states = hidden[start : start + size]
+        parts.append(checkpoint(losses, states, pick[first:last] - start, target[first:last], use_reentrant=False))
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return torch.cat(parts).index_select(0, torch.from_numpy(back).to(device))
+
+
+def chunks(model: Any, rows: Sequence[Rendered], tolerance: float) -> int | None:
+    """CHUNK where the model's head, called by itself, gives the shortest row what the whole model gives it; None where it does not.
+
+    A model that scales or bounds its logits after the head does not; what it is, is tried and not assumed.
+    """
+    import torch
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not hasattr(base, "get_decoder") or base.get_output_embeddings() is None:
+        return None
+    batch = tree([min(rows, key=lambda row: (len(row.ids), row.id))])
+    with torch.no_grad():
+        together = token_losses(model, batch)
+        try:
+            apart = _in_chunks(model, batch, 2)
+        except (AttributeError, RuntimeError, TypeError):
+            return None
+    return CHUNK if (together - apart).abs().max() <= tolerance else None
 
 
 def row_sums(batch: Batch, losses: Any) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,32 @@ def load(name: str, settings: TuneSettings, ranks: Ranks = ALONE) -> Any:
     model.to(device())
     torch.manual_seed(settings.seed)
     model = _adapt(model, settings) if settings.method == "lora" else model
+    if settings.recompute:
+        _recompute(model)
     return shard(model) if split else model
+
+
+def _recompute(model: Any) -> None:
+    """Gradient checkpointing by transformers. Its blocks do it in training mode only; dropout, which asks its own layer, stays off."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not blocks:
+        raise RecipeError(
+            say("this model cannot recompute its blocks", "该模型不支持重算中间结果"), where="tune.recompute",
+            mend=say("leave recompute out, or lower batch_tokens", "请去掉 recompute，或调小 batch_tokens"),
+        )  # fmt: skip
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for block in blocks:
+        block.train = partial(_always, block)
+        block.training = True
+
+
+def _always(block: Any, mode: bool = True) -> Any:
+    """`train` of a block whose own mode stays training, whatever its layers are told."""
+    for child in block.children():
+        child.train(mode)
+    return block
 
 
 def _adapt(model: Any, settings: TuneSettings) -> Any:

@@ -85,6 +85,8 @@ class TuneSettings:
     """Stop when so many epochs in a row have not lowered the validation loss; 0 goes on to the end."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the layers compute in; trained weights and losses stay fp32. "auto" is bf16 on a GPU, fp32 on a CPU."""
+    recompute: bool = False
+    """Keep only each block's input for the backward pass and compute the rest again: a fifth to a third slower, for much less memory."""
     shard: bool = False
     """Among ranks: each holds its part of the weights, gradients and moments only (FSDP), for models that one chip cannot hold."""
     seed: int = 0

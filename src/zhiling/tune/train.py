@@ -21,7 +21,7 @@ from zhiling.tune import checkpoint, state
 from zhiling.tune import model as models
 from zhiling.tune.batch import Batch, batches, tree
 from zhiling.tune.log import Log, Progress, Quiet, read
-from zhiling.tune.loss import Loss, Sums, row_sums, scale, share, token_losses
+from zhiling.tune.loss import Loss, Sums, chunks, laid_out, row_sums, scale, share, token_losses
 from zhiling.tune.mix import split, steps
 from zhiling.tune.ranks import ALONE, Ranks, joined
 from zhiling.tune.render import Rendered, prepare, render_all
@@ -205,7 +205,9 @@ class _Loop:
         self.dropouts = [module for name, module in model.named_modules() if name.endswith("lora_dropout")]
         self.split = sharded(model)
         with models.compute(settings):
-            self.shared = share(model, rows, 1e-3 if models.precision(settings) == "fp32" else 0.2)
+            tolerance = 1e-3 if models.precision(settings) == "fp32" else 0.2
+            self.shared = share(model, rows, tolerance)
+            self.chunk = None if self.split else chunks(model, rows, tolerance)
 
     def gradients(self, rows: Sequence[Rendered]) -> tuple[list[tuple[Rendered, float]], int]:
         """Add the gradient of a step's objective to the parameters, on every rank that of all ranks' rows.
@@ -221,9 +223,10 @@ class _Loop:
             module.train()
         for batch, counts in self._batches(rows):
             factors = torch.tensor([counts * scale(row, objective, tokens, len(rows)) for row in batch.rows])
-            with models.compute(self.settings):
-                each = token_losses(self.model, batch)
-            (each * factors[torch.from_numpy(batch.owner)].to(each.device)).sum().backward()
+            with laid_out(batch, self.model.device):
+                with models.compute(self.settings):
+                    each = token_losses(self.model, batch, self.chunk)
+                (each * factors[torch.from_numpy(batch.owner)].to(each.device)).sum().backward()
             if counts:
                 losses += zip(batch.rows, row_sums(batch, each), strict=True)
                 computed += len(batch.ids)
@@ -247,7 +250,7 @@ class _Loop:
         losses: list[tuple[Rendered, float]] = []
         with torch.no_grad(), models.compute(self.settings):
             for batch, counts in self._batches(rows):
-                each = token_losses(self.model, batch)
+                each = token_losses(self.model, batch, self.chunk)
                 losses += zip(batch.rows, row_sums(batch, each), strict=True) if counts else ()
         return Sums(self.ranks.gather(losses)).loss(self.settings.objective)
 
