@@ -67,7 +67,7 @@ def place(record: Record, lang: str) -> str:
         parts.append(
             page if ":" in page else words["page"].format(page) if "{}" in words["page"] else f"{words['page']} {page}"
         )
-    elif record.line:
+    elif record.line and not record.file.lower().endswith((".html", ".htm", ".docx")):  # which have no lines
         parts.append(words["line"].format(record.line) if "{}" in words["line"] else f"{words['line']} {record.line}")
     return ("，" if lang == "zh" else ", ").join(part for part in parts if part)
 

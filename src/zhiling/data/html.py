@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zhiling.data.lines import PROBE, encoding_of
-from zhiling.data.passages import Block, asks
+from zhiling.data.passages import PIECE, Block, asks
 
 CHUNK = 1 << 16
+ROWS = 1000
+"""Rows of a table that are held; a longer one is handed on in pieces, each with its first row."""
 _skipped = frozenset(
     {"script", "style", "noscript", "template", "svg", "nav", "form", "iframe", "object", "head", "math"}
 )
@@ -33,6 +35,7 @@ class _Page:
         self.pre = 0
         self.kind, self.level = "text", 0
         self.said: list[str] = []
+        self.size = 0
         self.rows: list[list[str]] = []
         self.tables = 0
         self.asked: str | None = None
@@ -91,8 +94,16 @@ class _Page:
             self._break()
 
     def data(self, said: str) -> None:
-        if not self.skip:
-            self.said.append(said)
+        if self.skip:
+            return
+        self.said.append(said)
+        self.size += len(said)
+        if (
+            self.size > PIECE and not self.tables and self.kind != "heading"
+        ):  # goes on without an end: handed on in pieces
+            kind = self.kind
+            self.flush()
+            self.kind = kind
 
     def close(self) -> None:
         self.flush()
@@ -104,6 +115,10 @@ class _Page:
 
     def _cell(self, tag: str) -> None:
         if tag == "tr":
+            if len(self.rows) >= ROWS:
+                head = self.rows[0]
+                self._table()
+                self.rows = [head]
             self.rows.append([])
         elif tag in ("td", "th"):
             self.said = []
@@ -131,7 +146,7 @@ class _Page:
     def flush(self) -> None:
         """The block under way is at its end."""
         kind, level, raw = self.kind, self.level, "".join(self.said)
-        self.kind, self.level, self.said = "text", 0, []
+        self.kind, self.level, self.said, self.size = "text", 0, [], 0
         if kind == "code":
             said = raw.strip("\n")
         else:

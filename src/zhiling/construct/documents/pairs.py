@@ -17,7 +17,7 @@ import numpy as np
 
 from zhiling import text
 from zhiling.construct.documents import evidence
-from zhiling.construct.documents.pieces import LEAST, Pair, Way, own, pieces, plain, rules
+from zhiling.construct.documents.pieces import LEAST, Pair, Way, own, pieces, plain, rules, span_of
 from zhiling.construct.documents.wording import lang_of, passage_of, told
 from zhiling.construct.generate.asking import Asking, Said, Style, book, styled
 from zhiling.embed import Embedder
@@ -133,7 +133,7 @@ async def _from_model(records: Sequence[Record], asked: Asked, model: Model, lan
             out.append(_reject(asked.task, maker, "failed", said.fault, record, said.text, said.key))
             continue
         question = said.text.strip().split("\n")[0].strip()
-        span = evidence.locate(passage_of(record, asked.task), piece) or evidence.Span(0, 0, 0.0)
+        span = span_of(passage_of(record, asked.task), piece) or evidence.Span(0, 0, 0.0)
         out.append(Pair(record, _tidy(question, lang), piece, span, "model", said.key))
     return out
 

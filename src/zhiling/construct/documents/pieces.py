@@ -105,3 +105,12 @@ def pieces(passage: str, count: int) -> list[str]:
     whole = [run for run in runs if text.length(run) >= LEAST]
     step = max(1, len(whole) / count) if count else 1
     return [whole[int(at * step)] for at in range(min(count, len(whole)))]
+
+
+def span_of(passage: str, piece: str) -> evidence.Span | None:
+    """Where a piece of a passage's running text stands in it, whatever code, link targets and tables lie in between."""
+    if whole := evidence.locate(passage, piece):
+        return whole
+    ends = text.sentences(piece)
+    first, last = (evidence.locate(passage, one) for one in (ends[0], ends[-1])) if ends else (None, None)
+    return evidence.Span(first.start, last.end, 1.0) if first and last and first.start < last.end else None
