@@ -23,6 +23,9 @@ from zhiling.store import Done, Entry, Output, read, write
 from zhiling.tables import write_tables
 from zhiling.types import Record, Reject, row_seed
 
+GUARDS = ("heldout", "decontaminate")
+"""What keeps rows that show an evaluation row out of training: copied and nearly so, and reworded or translated."""
+
 
 def read_data(run: Run) -> dict[str, list[Output]]:
     """Every data file of every task, as record shards by task. Raises DataError for a task without a usable row."""
@@ -262,11 +265,7 @@ def select(
     run: Run, examples: Sequence[Output], merged: Sequence[Output], scores: Sequence[Output], heldout: Sequence[Output]
 ) -> list[Output]:
     """The selectors in turn, each on what is still kept; then the kept rows and the ledger, which must balance."""
-    chain = list(run.recipe.select)
-    if heldout and all(
-        step.kind != "heldout" for step in chain
-    ):  # the leak guard runs whether or not a recipe thinks of it
-        chain.insert(0, Step("heldout", registry.settle(registry.get("selector", "heldout"), {}), "select"))
+    chain = guarded(run.recipe.select) if heldout else list(run.recipe.select)
     versions = [
         (
             step.kind,
@@ -306,6 +305,12 @@ def select(
         what = say("the selection kept no row", "筛选后没有保留任何数据")
         raise DataError(what, where="select", mend=say(f"loosen it; see why: {see}", f"请放宽条件；查看原因：{see}"))
     return done.of("kept")
+
+
+def guarded(chain: Sequence[Step]) -> list[Step]:
+    """The selectors with the leak guards before them, which run whether or not a recipe thinks of them."""
+    missing = [name for name in GUARDS if all(step.kind != name for step in chain)]
+    return [*(Step(name, registry.settle(registry.get("selector", name), {}), "select") for name in missing), *chain]
 
 
 def _verdicts(

@@ -77,7 +77,14 @@ def test_any_row_can_say_why(ran, state):
     assert found["id"] == key and state in {entry["state"] for entry in found["ledger"]}
     if state == "kept":
         assert len(found["scores"]) == 5 and len(found["records"]) == 1 and len(found["templates"]) == 1
-        assert [v["selector"] for v in found["verdicts"]] == ["heldout", "exact", "near", "threshold", "quota"]
+        assert [v["selector"] for v in found["verdicts"]] == [
+            "heldout",
+            "decontaminate",
+            "exact",
+            "near",
+            "threshold",
+            "quota",
+        ]
     if state == "dropped":
         assert any(not v["kept"] and v["why"] for v in found["verdicts"])
 

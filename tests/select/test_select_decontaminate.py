@@ -164,3 +164,32 @@ def test_what_is_said_again_costs_nothing_and_gets_the_same_verdict() -> None:
     found = list(decontaminate(rows, heldout=[Example("e", MATH)], embedder=Counting(), here=Path()))
     assert not any(verdict.kept for verdict in found)
     assert sum(asked) == 2  # the item, and the one text of all the rows
+
+
+@pytest.mark.parametrize(
+    ("wording", "first", "second", "same"),
+    [
+        (
+            "阅读文本“{}”，它流露出怎样的情感？请在正面、负面之中作出判断。",
+            "服务员忙着聊天，叫了三次才过来，菜单往桌上一扔就走了。",
+            "宣传说能去黑头，用完脸上又红又痒，三天都没敢出门。",
+            "叫了三次服务员才过来，忙着聊天，把菜单往桌上一扔就走了。",
+        ),
+        (
+            "Read the customer review “{}” carefully and decide which of the two labels, positive or negative, describes its overall mood.",
+            "The waiter kept chatting, came after three calls and threw the menu on our table.",
+            "They promised clear skin, yet my face was red and itchy for days.",
+            "On our table the waiter threw the menu; he kept chatting and came after three calls.",
+        ),
+    ],
+)
+def test_the_wording_of_one_template_is_no_evidence(wording: str, first: str, second: str, same: str) -> None:
+    held = [
+        Example("e", wording.format(first), "", "a", parents=("template", "record 1")),
+        Example("e", MATH),
+        Example("e", OTHER),
+    ]
+    other = Example("e", wording.format(second), "", "a", parents=("template", "record 2"))
+    leak = Example("e", wording.format(same), "", "a", parents=("template", "record 3"))
+    copy = Example("e", wording.format(first + " 另外 also"), "", "a", parents=("template", "record 4"))
+    assert dropped(run([other, leak, copy], held)) == {leak.id: held[0].id, copy.id: held[0].id}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from zhiling.registry import selector
 from zhiling.select.heldout import COMMON, content, contexts
 from zhiling.select.rank import distinct, each
 from zhiling.select.semantic_pairs import FUNCTION, Floats, numbers, probability
-from zhiling.text import lang, normalise, shingles, tokens, valid
+from zhiling.text import CJK, blank, lang, normalise, shingles, tokens, valid
 from zhiling.types import Example, Verdict
 
 WEIGHTS = Path(__file__).with_name("decontaminate_weights.yaml")
@@ -30,8 +30,10 @@ GRAM = 8  # tokens in a row: what two texts share of that length, they share by 
 COPIED = 0.5  # share of an item's runs of GRAM tokens from which on it counts as copied
 MOST_SEEN = 200_000  # texts remembered, so that a row's content in other instructions costs nothing
 LEAST = 5  # tokens: a shorter item says too little to be recognised in other words
+ENOUGH = 8  # words and numbers in common: short texts that differ in one word ask different things
 PER_TOKEN = 1.6  # Chinese characters for one English word
 _names = re.compile(r"[a-z]{2,}")
+_unspaced = re.compile(f"(?<=[{CJK}]) (?=[{CJK}])")
 QUESTION = ("question", "problem", "prompt", "query", "text", "sentence", "sentence1", "context")
 
 
@@ -52,7 +54,7 @@ def decontaminate(
     input, or the instruction where there is none; where three or more items share an input, the whole prompt. A row goes when it holds
     half of an item's runs of 8 tokens, or when one of its 4 nearest items by cosine (>= 0.4) is the same with a probability >=
     threshold by a logistic model over six features: one model for rewordings, whose names and numerals may change, and one for
-    translations. Items of fewer than 5 tokens are passed over here; `heldout` finds them where they are equal. The rival is the item.
+    translations. A rewording must have 8 words or numbers in common with the item. Items of fewer than 5 tokens are passed over here; `heldout` finds them where they are equal. The rival is the item.
     Raises RecipeError for a threshold outside (0, 1], DataError for a file that cannot be read.
     """
     if not 0 < threshold <= 1:
@@ -67,7 +69,7 @@ def decontaminate(
     known = [at for at, text in enumerate(asked) if len(tokens(text)) >= LEAST]
     items, asked = [items[at] for at in known], [asked[at] for at in known]
     rows = distinct(examples)
-    found = dict(_hits(rows, asked, shared, embedder, threshold)) if items else {}
+    found = dict(_hits(rows, items, shared, Looker(asked, embedder), threshold)) if items else {}
 
     def verdict(at: int, row: str) -> Verdict:
         which, why = found.get(at, (-1, ""))
@@ -77,20 +79,22 @@ def decontaminate(
 
 
 def _hits(
-    rows: Iterable[Example], asked: Sequence[str], shared: set[str], embedder: Embedder, threshold: float
+    rows: Iterable[Example], items: Sequence[Example], shared: set[str], looker: Looker, threshold: float
 ) -> Iterator[tuple[int, tuple[int, str]]]:
     """(row, (item, why)) for the rows that show an item; HIGH rows in memory at a time, and what is said again is not looked at again."""
-    looker, copies = Looker(asked, embedder), Copies(asked)
+    copies = Copies(looker.texts)
     stream, start = iter(rows), 0
     seen: dict[bytes, tuple[int, str] | None] = {}
-    while part := [_view(row, shared) for row in islice(stream, HIGH)]:
-        keys = [blake2b(text.encode(), digest_size=16).digest() for text in part]
+    while part := list(islice(stream, HIGH)):
+        views = [_view(row, shared) for row in part]
+        keys = [blake2b(text.encode(), digest_size=16).digest() for text in views]
         if len(seen) > MOST_SEEN:
             seen.clear()
-        new = {key: text for key, text in zip(keys, part, strict=True) if key not in seen}
-        texts = list(new.values())
+        new = {key: at for at, key in reversed(list(enumerate(keys))) if key not in seen}
+        texts = [views[at] for at in new.values()]
+        whose = [part[at] for at in new.values()]
         said: dict[int, tuple[int, str]] = {}
-        for at, item, chance in reworded(texts, looker, threshold):
+        for at, item, chance in reworded(texts, looker, threshold, partial(_one_wording, whose, items)):
             said[at] = (
                 item,
                 say(
@@ -99,7 +103,11 @@ def _hits(
                 ),
             )
         for at, item, share in copies.of(texts):
-            said[at] = item, say(f"holds {share:.0%} of an evaluation item's wording", f"含有评测题 {share:.0%} 的原文")
+            if not _one_wording(whose, items, at, item) or looker.copied_apart(texts[at], item):
+                said[at] = (
+                    item,
+                    say(f"holds {share:.0%} of an evaluation item's wording", f"含有评测题 {share:.0%} 的原文"),
+                )
         seen |= {key: said.get(at) for at, key in enumerate(new)}
         for at, key in enumerate(keys, start):
             if (hit := seen[key]) is not None:
@@ -127,6 +135,12 @@ def _question(row: object) -> str:
     return next((fields[name] for name in QUESTION if isinstance(fields.get(name), str) and fields[name].strip()), "")
 
 
+def _one_wording(rows: Sequence[Example], items: Sequence[Example], at: int, which: int) -> bool:
+    """Whether a row and an item are filled into the same template, and show its wording."""
+    row, item = rows[at], items[which]
+    return blank(row.input) and blank(item.input) and not set(row.parents).isdisjoint(item.parents)
+
+
 def _view(row: Example, shared: set[str]) -> str:
     return valid(row.prompt if normalise(row.input) in shared else content(row))
 
@@ -152,8 +166,13 @@ class Copies:
                 yield at, best, hits[best] / self.own[best]
 
 
-def reworded(rows: Sequence[str], looker: Looker, threshold: float) -> Iterator[tuple[int, int, float]]:
-    """(row, item, probability) for rows that say what an item says; the likeliest item, ties the first."""
+def reworded(
+    rows: Sequence[str], looker: Looker, threshold: float, worded: Callable[[int, int], bool] = lambda row, item: False
+) -> Iterator[tuple[int, int, float]]:
+    """(row, item, probability) for rows that say what an item says; the likeliest item, ties the first.
+
+    Where `worded` says that a row and an item are worded by one template, what they begin and end with alike is no evidence.
+    """
     texts = [row if len(row) < 20_000 else row[:20_000] for row in rows]  # an embedder reads no further either
     looks = [look(text) for text in texts]
     able = [at for at, look in enumerate(looks) if looker.possible(look, threshold)]
@@ -162,6 +181,11 @@ def reworded(rows: Sequence[str], looker: Looker, threshold: float) -> Iterator[
         at = able[near]
         crossing, values = looker.features(looks[at], item, cosine)
         chance = probability(float(np.dot(weights()[crossing][1], values)) + weights()[crossing][0])
+        if crossing == "reworded" and looker.common(looks[at], item) < ENOUGH:
+            continue
+        if chance >= threshold and crossing == "reworded" and worded(at, item):
+            values = looker.apart(texts[at], item, cosine)
+            chance = probability(float(np.dot(weights()[crossing][1], values)) + weights()[crossing][0])
         if chance >= threshold:
             best[at] = max(best.get(at, (0.0, 0)), (chance, -item))
     for at, (chance, item) in sorted(best.items()):
@@ -199,6 +223,16 @@ def look(text: str) -> Look:
     folded, found = normalise(text), tokens(text)
     words = frozenset(found) - FUNCTION
     return Look(lang(text), words, Counter(numbers(folded)), frozenset(_names.findall(folded)), len(found))
+
+
+def between(one: str, other: str) -> tuple[str, str]:
+    """Both texts without the tokens that both begin with and those that both end with."""
+    first, second = tokens(one), tokens(other)
+    most = min(len(first), len(second))
+    head = next((at for at in range(most) if first[at] != second[at]), most)
+    tail = next((at for at in range(most - head) if first[-1 - at] != second[-1 - at]), most - head)
+    one, other = (" ".join(words[head : len(words) - tail]) for words in (first, second))
+    return _unspaced.sub("", one), _unspaced.sub("", other)
 
 
 class Looker:
@@ -245,6 +279,26 @@ class Looker:
         have = np.bincount(at, weights=worth, minlength=len(self.items))
         return bool((have >= (share - 1e-9) * self.total).any())
 
+    def apart(self, row: str, item: int, cosine: float) -> tuple[float, ...]:
+        """The features of a row and an item without the words that both begin and end with."""
+        parts = between(row, self.texts[item])
+        own, other = map(look, parts)
+        total = sum(self.rarity.get(word, 0.0) for word in sorted(other.words))
+        words = sum(self.rarity.get(word, 0.0) for word in sorted(other.words & own.words)) / total if total else 0.0
+        return self._values(own, other, words, cosine)
+
+    def common(self, mine: Look, item: int) -> float:
+        """How many words (Chinese characters count for 1/1.6) and numbers both have."""
+        its = self.items[item]
+        words = len(mine.words & its.words) / (PER_TOKEN if its.lang == "zh" else 1.0)
+        return words + (mine.numbers & its.numbers).total()
+
+    def copied_apart(self, row: str, item: int) -> bool:
+        """Whether the row holds half of what the item says besides the words that both begin and end with."""
+        middle = between(row, self.texts[item])[1]
+        grams = shingles(middle, GRAM)
+        return not grams or len(grams & shingles(row, len(next(iter(grams))))) >= COPIED * len(grams)
+
     def features(self, mine: Look, item: int, cosine: float) -> tuple[str, tuple[float, ...]]:
         """("reworded" or "translated", the features).
 
@@ -256,13 +310,16 @@ class Looker:
         crossing = (mine.lang == "zh") != (its.lang == "zh")
         total = float(self.total[item])
         words = sum(self.rarity[word] for word in sorted(its.words & mine.words)) / total if total else 0.0
+        return "translated" if crossing else "reworded", self._values(mine, its, words, cosine)
+
+    @staticmethod
+    def _values(mine: Look, its: Look, words: float, cosine: float) -> tuple[float, ...]:
         both, either = (mine.numbers & its.numbers).total(), (mine.numbers | its.numbers).total()
         few, many = sorted((mine.names, its.names), key=len)
         names = len(few & many) / len(few) if few else 0.5
         sizes = [max(1, look.length) / (PER_TOKEN if look.lang == "zh" else 1.0) for look in (mine, its)]
         length = min(2.0, abs(math.log(sizes[0] / sizes[1])))
-        values = (cosine, words, both / either if either else 0.5, min(both, 3) / 3, names, length)
-        return "translated" if crossing else "reworded", values
+        return cosine, words, both / either if either else 0.5, min(both, 3) / 3, names, length
 
 
 @cache
