@@ -14,9 +14,10 @@ import typer
 from zhiling.cli_bank import bank
 from zhiling.cli_cache import cache
 from zhiling.cli_convert import convert
-from zhiling.cli_files import audit, score, select
+from zhiling.cli_files import audit, probe, score, select
 from zhiling.cli_induce import induce
 from zhiling.cli_template import template
+from zhiling.cli_tune import show_tokens, tune
 from zhiling.cli_work import at_work
 from zhiling.errors import ZhilingError, boundary, say
 
@@ -26,10 +27,12 @@ app = typer.Typer(
 app.add_typer(template, name="template")
 app.add_typer(bank, name="bank")
 app.command()(convert)
+app.command()(tune)
 app.command()(score)
 app.command()(select)
 app.command()(audit)
 app.command()(induce)
+app.command()(probe)
 app.add_typer(cache, name="cache")
 
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder. 运行文件夹。", metavar="RUN")]
@@ -105,6 +108,12 @@ def show(
             "--agreement", help="Do the scorers agree on the best fifth, or less than by chance? 评分器一致性。"
         ),
     ] = False,
+    tokens: Annotated[
+        bool,
+        typer.Option("--tokens", help="Kept rows, or those of a data file, as a tuner sees them. 查看训练所见的词元。"),
+    ] = False,
+    model: Annotated[str, typer.Option("--model", help="With --tokens: whose tokenizer. 分词器所属模型。")] = "embedded",
+    page: Annotated[Path | None, typer.Option("--html", help="With --tokens: a page to write. 写成网页。")] = None,
     as_json: Json = False,
 ) -> None:
     """How the rows of a run went, by way, state and stage. 查看一次运行的数据去向。"""
@@ -115,6 +124,9 @@ def show(
         return
     if folder is None or name:
         raise typer.BadParameter(say("one run's folder is needed", "需要一个运行文件夹"), param_hint="RUN")
+    if tokens:
+        show_tokens(folder, model, page, as_json)
+        return
     from zhiling.ledger import reasons, waterfall
     from zhiling.show import run_bill, show_table
 

@@ -65,6 +65,13 @@ Test = Annotated[
         help="Plant known defects in rows of FILES and tell how many are found. 植入已知缺陷并统计检出率。",
     ),
 ]
+Probed = Annotated[
+    bool,
+    typer.Option(
+        "--probe",
+        help="Then tune a small model on kept and on random rows, and say whether selection is worth it. 再做小模型对比试验。",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机器可读输出。")]
 
 
@@ -105,7 +112,7 @@ def score(
 def select(
     files: Files, out: Out, steps: With = None, scorers: Scorers = None, rethreshold: Rethreshold = None,
     against: Against = None, run: Run = None, form: Form = "", column: Columns = None, model: Model = "",
-    task: Task = "", engine: Engine = "local", workers: Workers = None, as_json: Json = False,
+    task: Task = "", engine: Engine = "local", workers: Workers = None, probed: Probed = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Keep the good rows of a data set; the others go beside OUT with the reason. 筛选数据集，并说明每行的去留。"""
     from zhiling import dataset
@@ -118,12 +125,36 @@ def select(
     if as_json:
         told = {"rows": found.rows, "kept": found.kept, "states": found.states, "reasons": found.reasons}
         told |= {"out": str(out), "run": str(found.folder)}
+        told |= {"probe": _probe(found.folder)} if probed else {}
         print(json.dumps(told, ensure_ascii=False))
         return
     print(say(f"{found.kept} of {found.rows} rows kept: {out}", f"{found.rows} 行中保留 {found.kept} 行：{out}"))
     for reason, count in sorted(found.reasons.items(), key=lambda pair: -pair[1]):
         print(f"  {reason:<12} {count}")
     print(say(f"why a row went: zhiling why {found.folder} ID", f"查看某行的原因：zhiling why {found.folder} ID"))
+    if probed:
+        from zhiling import probe as room
+
+        print("\n" + "\n".join(room.lines(_probe(found.folder))))
+
+
+def probe(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a run or of a selection. 运行或筛选的文件夹。", metavar="RUN")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", help="The proxy: embedded, or a model's folder. 代理模型。")
+    ] = "embedded",
+    tokens: Annotated[int, typer.Option("--tokens", help="Tokens that each tuning sees. 每次调优的词元数。")] = 10_000,
+    rows: Annotated[int, typer.Option("--rows", help="Rows evaluated on at most. 评测的最多行数。")] = 200,
+    seeds: Annotated[int, typer.Option("--seeds", help="Tunings on either side. 每一侧的调优次数。")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Is selection worth it here? Tune a small model on kept and on random rows of equal tokens. 筛选是否值得：小模型对比试验。"""
+    from zhiling import probe as room
+
+    found = _probe(folder, room.Settings(model, tokens, rows, seeds))
+    print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(room.lines(found)))
 
 
 def audit(
@@ -137,6 +168,13 @@ def audit(
     asked = dataset.Asked(files, dataset.SCORE, (), form, _pairs(column), against or ())
     found = _work(room.audit, asked, None, run or _beside(files[0]), engine, workers)
     print(json.dumps(room.grouped(found), ensure_ascii=False) if as_json else "\n".join(room.lines(found)))
+
+
+def _probe(folder: Path, settings: Any = None) -> dict[str, Any]:
+    from zhiling import probe as room
+
+    with at_work() as meter:
+        return room.probe(folder, settings, watch=meter)
 
 
 def _passports(as_json: bool) -> None:

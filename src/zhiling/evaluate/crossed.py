@@ -61,8 +61,8 @@ def crossed(
     low, high = _interval([(values[0] - values[1])[:, mine] for mine in members], each, confidence)
     sure = low is not None and high is not None and (low > 0 or high < 0)
     verdict: Verdict = ("better" if difference > 0 else "worse") if sure else "cannot tell"
-    sides = (float(side.mean()) for side in means)
-    return Crossed(len(rows), len(first), *sides, difference, low, high, tuple(each.tolist()), verdict)
+    one, other = float(means[0].mean()), float(means[1].mean())
+    return Crossed(len(rows), len(first), one, other, difference, low, high, tuple(each.tolist()), verdict)
 
 
 def _interval(groups: Sequence[Floats], each: Floats, confidence: float) -> tuple[float | None, float | None]:
@@ -92,8 +92,8 @@ def _interaction(group: Floats) -> float:
     seeds, rows = group.shape
     if rows < 2:
         return 0.0
-    rest = group - group.mean(axis=0) - group.mean(axis=1, keepdims=True) + group.mean()
-    return float((rest**2).sum()) / ((seeds - 1) * (rows - 1))
+    rest: Floats = group - group.mean(axis=0) - group.mean(axis=1, keepdims=True) + group.mean()
+    return float(np.square(rest).sum() / ((seeds - 1) * (rows - 1)))
 
 
 def student(probability: float, freedom: float) -> float:
