@@ -105,14 +105,17 @@ def show(
     agreement: Annotated[
         bool,
         typer.Option(
-            "--agreement", help="Do the scorers agree on the best fifth, or less than by chance? 评分器一致性。"
+            "--agreement",
+            help="Do scorers agree on the best fifth, and selectors on what to keep? 评分器与选择器的一致性。",
         ),
     ] = False,
     tokens: Annotated[
         bool,
         typer.Option("--tokens", help="Kept rows, or those of a data file, as a tuner sees them. 查看训练所见的词元。"),
     ] = False,
-    model: Annotated[str, typer.Option("--model", help="With --tokens: whose tokenizer. 分词器所属模型。")] = "embedded",
+    model: Annotated[
+        str, typer.Option("--model", help="With --tokens: whose tokenizer. 分词器所属模型。")
+    ] = "embedded",
     page: Annotated[Path | None, typer.Option("--html", help="With --tokens: a page to write. 写成网页。")] = None,
     as_json: Json = False,
 ) -> None:
@@ -131,9 +134,11 @@ def show(
     from zhiling.show import run_bill, show_table
 
     if agreement:
-        from zhiling.agreement import agreement as compare
+        from zhiling.agreement import told_lines as compare_lines
+        from zhiling.agreement import whole as compare
 
-        show_table(compare(folder), as_json)
+        found = compare(folder)
+        show_table(found, True) if as_json else print("\n".join(compare_lines(found)))
         return
     show_table(waterfall(folder), as_json)
     if not as_json:

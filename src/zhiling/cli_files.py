@@ -75,6 +75,10 @@ Probed = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机器可读输出。")]
 
 
+AGREEING = 20_000
+"""Rows up to which a selection tells by itself how far its selectors agree: each of them looks at all rows once more."""
+
+
 def score(
     files: MaybeFiles = None, out: MaybeOut = None, steps: With = None, run: Run = None, form: Form = "", column: Columns = None,
     model: Model = "", task: Task = "", engine: Engine = "local", workers: Workers = None, self_test: Test = False, passport: Passport = False,
@@ -125,6 +129,7 @@ def select(
     if as_json:
         told = {"rows": found.rows, "kept": found.kept, "states": found.states, "reasons": found.reasons}
         told |= {"out": str(out), "run": str(found.folder)}
+        told |= {"agreement": _agreement(found)}
         told |= {"probe": _probe(found.folder)} if probed else {}
         print(json.dumps(told, ensure_ascii=False))
         return
@@ -132,6 +137,7 @@ def select(
     for reason, count in sorted(found.reasons.items(), key=lambda pair: -pair[1]):
         print(f"  {reason:<12} {count}")
     print(say(f"why a row went: zhiling why {found.folder} ID", f"查看某行的原因：zhiling why {found.folder} ID"))
+    _say_agreement(found)
     if probed:
         from zhiling import probe as room
 
@@ -168,6 +174,29 @@ def audit(
     asked = dataset.Asked(files, dataset.SCORE, (), form, _pairs(column), against or ())
     found = _work(room.audit, asked, None, run or _beside(files[0]), engine, workers)
     print(json.dumps(room.grouped(found), ensure_ascii=False) if as_json else "\n".join(room.lines(found)))
+
+
+def _agreement(found: Any) -> list[dict[str, Any]] | None:
+    """The selectors' agreement; None where they are fewer than two, or too many rows to ask each selector again unasked."""
+    from zhiling.agreement import selectors
+    from zhiling.errors import DataError
+
+    if found.rows > AGREEING:
+        return None
+    try:
+        return selectors(found.folder)
+    except DataError:  # one selector has nobody to agree with
+        return None
+
+
+def _say_agreement(found: Any) -> None:
+    from zhiling.agreement import lines
+
+    if told := _agreement(found):
+        print("\n" + "\n".join(lines(told)))
+    elif found.rows > AGREEING:
+        asks = f"zhiling show {found.folder} --agreement"
+        print(say(f"how far the selectors agree: {asks}", f"查看各选择器的一致性：{asks}"))
 
 
 def _probe(folder: Path, settings: Any = None) -> dict[str, Any]:
