@@ -1,6 +1,6 @@
 """Metric passports: how far each metric agrees with people, hangs on length, and what it costs; and the figures of `quality`.
 
-    python benchmarks/passports.py [--quick] [--data DIR] [--json FILE] [--write] [--train] [--only NAME,NAME]
+    python benchmarks/passports.py [--quick] [--data DIR] [--json FILE] [--write] [--train] [--no-models] [--only NAME,NAME]
 
 Without --train nothing is fitted: the shipped weights are measured on DIR. They were fitted to the shared halves of the same sets, so
 on those the figures are in-sample; what cross-validation (grouped by prompt) gave stands beside them, from the weights' own file.
@@ -13,7 +13,7 @@ on those the figures are in-sample; what cross-validation (grouped by prompt) ga
   is named, over CrowS-Pairs, BBQ and CBBQ (passports_fair.py).
 --write writes src/zhiling/score/passports.json and docs/passports*.md; --train fits the weights anew (passports_train.py); --only measures
 the passports named and leaves the others, and the figures above, as they are. Metrics that ask a model ask the embedded one and take
-minutes: --quick leaves them out.
+minutes: --no-models leaves them out, and --quick does.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rows")
     parser.add_argument("--train", action="store_true", help="fit the weights first")
     parser.add_argument("--write", action="store_true", help="write the shipped passports and their pages")
+    parser.add_argument("--no-models", action="store_true", help="leave out the metrics that ask a model")
     parser.add_argument("--only", default="", help="passports to measure, separated by commas")
     args = parser.parse_args()
     if args.train:
@@ -61,7 +62,7 @@ def main() -> None:
             passports_train.train(kind, args.data)
         quality_model.load.cache_clear()
     only = args.only.split(",") if args.only else []
-    names = only or [name for name in EVIDENCE if not (args.quick and name in MODELS)]
+    names = only or [name for name in EVIDENCE if not ((args.quick or args.no_models) and name in MODELS)]
     rows: list[dict[str, Any]] = []
     figures: dict[str, float] = {}
     if not only:
