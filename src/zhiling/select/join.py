@@ -76,30 +76,31 @@ def leaders(sets: Sets, threshold: float, agree: Agree | None = None, rows: Ints
     small steps may join rows that have nothing in common. `agree` may veto pairs.
     """
     rival, value = np.full(len(sets), -1, dtype=np.int64), np.zeros(len(sets))
-
-    def agreed(a: Ints, b: Ints, j: Floats) -> tuple[Ints, Ints, Floats]:
-        good = slice(None) if agree is None or not len(a) else agree(a, b)
-        return a[good], b[good], j[good]
-
-    def settle(rows: Ints) -> None:
-        met = windows(threshold, entries(sets, threshold, rows), None)
-        if met.cost <= max(CANDIDATES, PER_ROW * len(rows)) or len(rows) < 2:
-            found = agreed(*_compare(sets, threshold, met, ordered=False))
-            for a, b, j in zip(*(column.tolist() for column in found), strict=True):
-                if rival[b] < 0 and rival[a] < 0:
-                    rival[b], value[b] = a, j
-            return
-        # A crowd of rows that resemble each other: its second half meets the survivors of the first only, so that the
-        # work does not grow with the square of the crowd.
-        first, second = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-        settle(first)
-        left, right, jaccard = agreed(*pairs(sets, threshold, first[rival[first] < 0], second))
-        beaten, earliest = np.unique(right, return_index=True)
-        rival[beaten], value[beaten] = left[earliest], jaccard[earliest]
-        settle(second[rival[second] < 0])
-
-    settle(np.arange(len(sets), dtype=np.int64) if rows is None else rows)
+    _settle(sets, threshold, agree, np.arange(len(sets), dtype=np.int64) if rows is None else rows, rival, value)
     return rival, value
+
+
+def _settle(sets: Sets, threshold: float, agree: Agree | None, rows: Ints, rival: Ints, value: Floats) -> None:
+    met = windows(threshold, entries(sets, threshold, rows), None)
+    if met.cost <= max(CANDIDATES, PER_ROW * len(rows)) or len(rows) < 2:
+        found = _agreed(agree, *_compare(sets, threshold, met, ordered=False))
+        for a, b, j in zip(*(column.tolist() for column in found), strict=True):
+            if rival[b] < 0 and rival[a] < 0:
+                rival[b], value[b] = a, j
+        return
+    # A crowd of rows that resemble each other: its second half meets the survivors of the first only, so that the
+    # work does not grow with the square of the crowd.
+    first, second = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    _settle(sets, threshold, agree, first, rival, value)
+    left, right, jaccard = _agreed(agree, *pairs(sets, threshold, first[rival[first] < 0], second))
+    beaten, earliest = np.unique(right, return_index=True)
+    rival[beaten], value[beaten] = left[earliest], jaccard[earliest]
+    _settle(sets, threshold, agree, second[rival[second] < 0], rival, value)
+
+
+def _agreed(agree: Agree | None, a: Ints, b: Ints, j: Floats) -> tuple[Ints, Ints, Floats]:
+    good = slice(None) if agree is None or not len(a) else agree(a, b)
+    return a[good], b[good], j[good]
 
 
 def entries(sets: Sets, threshold: float, rows: Ints) -> Entries:
