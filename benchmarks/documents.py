@@ -4,11 +4,14 @@
     python benchmarks/documents.py --model NAME --base-url URL [--passages 200]     a model of an OpenAI-compatible endpoint
 
 The shared TiDB (zh) and SRS (zh, en) FAQs lose their headings and the list items that ask; what is left is read as passages and given to
-the constructor `faq`. `faq_recall`: share of the questions taken out for which a question made from the passage that holds their answer
-has a cosine >= MATCH, fixed beforehand; beside it how often that happens by `chance` (with questions made from other passages of the
-document), and what the cosine makes of labelled pairs of questions. `supported`: share of the answers whose words, numbers and names are
-in the cited passage (scorer `faithful` >= FAITHFUL, where it gives a value) and that are found in it as a stretch. `own_recall`: the same
-for documents left whole, with no model at all.
+the constructor `faq`. Headings of fewer than three words ("Console") are topics and not asked for.
+
+`faq_recall`: share of the questions taken out for which a question made from the passage that holds their answer has a cosine >= MATCH,
+fixed beforehand. Beside it how often that happens by `chance` (with questions made from other passages of the document), and what the
+threshold makes of labelled pairs of questions and of different headings of one FastAPI page. `supported`: share of the answers whose
+words, numbers and names are in the cited passage (scorer `faithful` >= FAITHFUL, where it gives a value) and that are found in it as a
+stretch; answers of a small model are the document's own text, so that this tells little of it. `own_recall`: the same questions, word for
+word, from the pages left whole, with no model at all.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from zhiling.score.faithful import faithful
 from zhiling.text import lang, length, normalise
 from zhiling.types import Example, Record, Score, Task
 
-MATCH, FAITHFUL, LEAST = 0.6, 0.6, 8
+MATCH, FAITHFUL, LEAST, WORDS = 0.6, 0.6, 8, 3
 TASK = Task("faq", "Answer users.\n回答用户。", "faq", ("passage",), "answer", langs=("en", "zh"))
 DOCUMENTS = ("tidb.zh.*.md", "srs.*.md")
 
@@ -53,7 +56,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--model", default="", help="a model of an OpenAI-compatible endpoint; else the embedded one")
     parser.add_argument("--base-url", default="")
-    parser.add_argument("--passages", type=int, default=0, help="passages per language (default: 12; 3 with --quick)")
+    parser.add_argument("--passages", type=int, default=0, help="passages per language (default: 8; 3 with --quick)")
     parser.add_argument("--questions", type=int, default=3, help="questions asked for per passage")
     parser.add_argument("--no-model", action="store_true", help="rules and the documents' own questions alone")
     args = parser.parse_args()
@@ -62,7 +65,7 @@ def main() -> None:
     figures: dict[str, Any] = {**pairs_told(args.data, embedder), **own(files, embedder)}
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as work:
-        made = sampled(files, Path(work), args.passages or (3 if args.quick else 12))
+        made = sampled(files, Path(work), args.passages or (3 if args.quick else 8))
         start = time.perf_counter()
         found = asyncio.run(ask(made, args))
         figures["seconds"] = round(time.perf_counter() - start, 1)
@@ -86,7 +89,7 @@ def questions(path: Path) -> list[tuple[str, str]]:
 
     def close() -> None:
         said = "\n\n".join(body).strip()
-        out.extend(items or ([(heading, said)] if heading and length(said) >= LEAST else []))
+        out.extend(items or ([(heading, said)] if length(heading) >= WORDS and length(said) >= LEAST else []))
 
     for block in blocks(enumerate(path.open(encoding="utf-8"), 1)):
         if block.kind == "heading":
@@ -222,7 +225,7 @@ def own(files: Sequence[Path], embedder: Use) -> dict[str, Any]:
 
 
 def pairs_told(data: Path, embedder: Use) -> dict[str, Any]:
-    """Share of pairs of questions that reach MATCH: those labelled the same, lookalikes labelled different, and pairs drawn at random."""
+    """Share of pairs that reach MATCH: questions labelled the same, lookalikes labelled different, drawn at random; headings of one page."""
     out: dict[str, Any] = {}
     for name, code in (("lcqmc", "zh"), ("qqp", "en")):
         found = labelled(data, name)[:1500]
@@ -235,6 +238,12 @@ def pairs_told(data: Path, embedder: Use) -> dict[str, Any]:
             round(float(drawn.mean()), 4),
         )
         out[f"lookalike_{code}"] = round(float(near[~same].mean()), 4)
+        beside: list[float] = []
+        for path in sorted((data / "10_parallel_docs" / "docs").glob(f"fastapi.{code}.*.md")):
+            said = [one.text for one in blocks(enumerate(path.open(encoding="utf-8"), 1)) if one.kind == "heading"]
+            vectors = embedder([one for one in said if length(one) >= WORDS])
+            beside += (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)].tolist()
+        out[f"one_page_{code}"] = round(float((np.array(beside) >= MATCH).mean()), 4)
     return out
 
 

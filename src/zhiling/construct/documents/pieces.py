@@ -13,8 +13,8 @@ from zhiling.construct.documents.wording import passage_of
 from zhiling.types import Record, Task
 
 Way: TypeAlias = Literal["own", "rules", "model"]
-LEAST, PIECE = 8, 60
-"""Tokens that a passage must have to be asked about; tokens of a piece of it that a small model is shown."""
+LEAST, SHORT, PIECE = 8, 20, 60
+"""Tokens that a passage must have to be asked about; below which a paragraph is taken with the next; most that a small model is shown."""
 
 _code = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
 _table = re.compile(r"^\|.*\|\s*$", re.MULTILINE)
@@ -89,21 +89,26 @@ def rules(record: Record, task: Task) -> Iterator[Pair]:
 
 
 def pieces(passage: str, count: int) -> list[str]:
-    """Up to `count` runs of whole sentences of about PIECE tokens, the first ones first: what a small model is asked about."""
+    """Up to `count` runs of whole sentences, evenly over the passage: what a small model is asked about.
+
+    A run ends with its paragraph, unless that is shorter than SHORT tokens, and before it comes to more than PIECE tokens.
+    """
     runs, held, size = list[str](), list[str](), 0
-    body = plain(passage)
-    joint = "" if text.lang(body) == "zh" else " "
-    for sentence in text.sentences(body):
-        tokens = text.length(sentence)
-        if held and size + tokens > PIECE:
+    joint = "" if text.lang(plain(passage)) == "zh" else " "
+    for paragraph in re.split(r"\n\s*\n", _code.sub("\n\n", passage)):
+        if size >= SHORT:
             runs.append(joint.join(held))
             held, size = [], 0
-        held.append(sentence)
-        size += tokens
-    if held:
-        runs.append(joint.join(held))
+        for sentence in text.sentences(plain(paragraph)):
+            tokens = text.length(sentence)
+            if held and size + tokens > PIECE:
+                runs.append(joint.join(held))
+                held, size = [], 0
+            held.append(sentence)
+            size += tokens
+    runs.append(joint.join(held))
     whole = [run for run in runs if text.length(run) >= LEAST]
-    step = max(1, len(whole) / count) if count else 1
+    step = max(1.0, len(whole) / count)
     return [whole[int(at * step)] for at in range(min(count, len(whole)))]
 
 
