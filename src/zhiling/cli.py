@@ -196,10 +196,14 @@ def export(
     folder: RunFolder,
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write. 输出文件。")],
     form: Annotated[
-        str, typer.Option("--format", help="alpaca, sharegpt, messages, dpo, kto or natural_instructions. 格式。")
+        str,
+        typer.Option(
+            "--format",
+            help="alpaca, sharegpt, messages, dpo, kto, natural_instructions, or faq (.html and .md). 格式。",
+        ),
     ] = "messages",
 ) -> None:
-    """Write the kept rows for another tuner. 把保留的数据导出给其他调优工具。"""
+    """Write the kept rows for another tuner, or documents' questions as a page. 导出保留的数据给其他调优工具，或把文档问答写成网页。"""
     from zhiling.export import export as write
 
     count = write(folder, out, form)
