@@ -52,6 +52,11 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "faq": "zhiling.construct.documents.faq",
         "summary": "zhiling.construct.documents.summary",
         "extract": "zhiling.construct.documents.extract",
+        "sql": "zhiling.construct.sql_rows",
+        "code": "zhiling.construct.code_rows",
+        "arithmetic": "zhiling.construct.arithmetic_rows",
+        "subtitles": "zhiling.construct.subtitle_rows",
+        "nli": "zhiling.construct.nli_rows",
     },
     "verifier": {
         "sql": "zhiling.construct.verify.sql",

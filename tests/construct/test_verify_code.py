@@ -40,7 +40,9 @@ def test_tests_are_found_wherever_a_row_has_them():
         Example("t", "写一个函数 clamp，须通过以下测试：", TESTS, CLAMP),
         Example("t", "Write clamp.", ">>> clamp(5, 0, 3)\n3\n>>> clamp(-1, 0, 3)\n0\n>>> clamp(2, 0, 3)\n2", CLAMP),
     ]  # fmt: skip
-    assert [(value, why.split(": ")[0]) for value, why in told(*rows)] == [(1.0, "passes; faults noticed")] * 6
+    head = 'def clamp(x, low, high):\n    """Into the bounds.\n\n    >>> clamp(5, 0, 3)\n    3\n    >>> clamp(-1, 0, 3)\n    0\n    >>> clamp(2, 0, 3)\n    2\n    """'
+    rows.append(Example("t", "Complete the function.", head, CLAMP))
+    assert [(value, why.split(": ")[0]) for value, why in told(*rows)] == [(1.0, "passes; faults noticed")] * 7
 
 
 def test_wrong_programs_are_refused_with_their_error():

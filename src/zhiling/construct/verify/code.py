@@ -20,6 +20,7 @@ from zhiling.types import Example, Score, row_seed
 
 _fence = re.compile(r"```[ \t]*([\w+#-]*)[^\n]*\n(.*?)```", re.DOTALL)
 _assert = re.compile(r"^[ \t>*-]*`?(assert\s.+?)`?[ \t]*$", re.MULTILINE)
+_quotes = re.compile(r"\"{3}|'{3}")
 _PYTHON = frozenset({"", "python", "python3", "py", "pycon"})
 
 LOOPING = 2.0
@@ -47,7 +48,7 @@ def _zhiling_doctest(text):
     said = []
     runner = doctest.DocTestRunner(verbose=False)
     runner.run(doctest.DocTestParser().get_doctest(text, globals(), "prompt", None, 0), out=said.append, clear_globs=False)
-    assert not runner.failures, " ".join("".join(said).split())[-300:]
+    assert not runner.failures, " ".join("".join(said).partition("Failed example:")[2].partition("****")[0].split())[:300]
 _zhiling_doctest({text!r})
 """
 
@@ -163,11 +164,12 @@ def _asked_tests(prompt: str) -> str:
     lines = [line for line in _assert.findall(prompt) if _parses(line)]
     if lines:
         return "\n".join(lines)
+    text = _quotes.sub("\n", prompt)  # the end of a docstring is no part of what its last example gives
     try:
-        shown = doctest.DocTestParser().get_examples(prompt)
+        shown = doctest.DocTestParser().get_examples(text)
     except ValueError:
         return ""
-    return _DOCTEST.format(text=prompt) if any(example.want for example in shown) else ""
+    return _DOCTEST.format(text=text) if any(example.want for example in shown) else ""
 
 
 def _parses(text: str) -> bool:

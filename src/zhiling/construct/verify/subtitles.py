@@ -23,6 +23,7 @@ _time = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
 _arrow = re.compile(rf"^\s*{_time}\s*-->\s*{_time}(?:\s.*)?$")
 _ass = re.compile(rf"^\s*Dialogue:\s*[^,]*,{_time},{_time},(?:[^,]*,){{6}}(.*)$", re.IGNORECASE)
 _tag = re.compile(r"</?[a-zA-Z][^<>]*>|\{\\[^{}]*\}|<\d[\d:.]*>")
+_both = re.compile(r"bilingual|both languages|\b(?:below|under) (?:each|every)|双语|中英对照|下方", re.IGNORECASE)
 _about = re.compile(r"^(?:WEBVTT|NOTE|STYLE|REGION)\b")
 
 
@@ -56,15 +57,23 @@ def cues(text: str) -> tuple[list[Cue], list[str]]:
 
 
 def _times(found: re.Match[str]) -> tuple[int, int]:
+    """The times in a match: the first, and the second where there is one (else the first again)."""
+
     def at(first: int) -> int:
         hours, minutes, seconds, rest = (found[first + part] or "0" for part in range(4))
         return ((int(hours) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + int(rest.ljust(3, "0"))
 
-    return at(1), at(5)
+    return at(1), at(5) if len(found.groups()) > 4 else at(1)
 
 
 def _lines(raw: Sequence[str]) -> tuple[str, ...]:
     return tuple(line for part in raw if (line := _tag.sub("", part).strip()))
+
+
+def clock(text: str) -> int | None:
+    """A time as subtitles write it, in milliseconds; None for what is none."""
+    found = re.fullmatch(rf"\s*{_time}\s*", text)
+    return _times(found)[0] if found else None
 
 
 def srt(made: Sequence[Cue]) -> str:
@@ -88,7 +97,7 @@ def _clock(ms: int) -> str:
 def subtitles(
     examples: Sequence[Example],
     *,
-    kind: Literal["translate", "bilingual", "any"] = "translate",
+    kind: Literal["auto", "translate", "bilingual", "any"] = "auto",
     to: str = "",
     line: dict[str, Annotated[int, Ge(1)]] | None = None,
     speed: dict[str, Annotated[float, Gt(0)]] | None = None,
@@ -97,7 +106,8 @@ def subtitles(
 ) -> Iterator[Score]:
     """The answer has the question's cues with the question's times, each said in the other language, and short enough to be read.
 
-    `kind: bilingual` wants both languages in every cue; `any` (shortening, proofreading) asks nothing about language. `to` is the language that
+    `kind: bilingual` wants both languages in every cue; `any` (shortening, proofreading) asks nothing about language; "auto" goes by the
+    instruction's words. `to` is the language that
     the answer must be in ("zh", "en"), by default another than the question's. `line` and `speed` are {language: most characters a line, most
     a second} (20 and 11 for zh, 42 and 20 for en), `lines` how many a cue may have (a language). Where the question gives no times, only the
     lines are looked at. A cue is not blamed for being too long or too fast where the question's is so too; `slow` is the share that may be.
@@ -105,7 +115,8 @@ def subtitles(
     limits = {**LINE, **(line or {})}, {**SPEED, **(speed or {})}, lines
     for row in examples:
         asked, unread = cues(row.input or row.instruction)
-        value, why = _judged(row, asked, kind, to, limits, slow)
+        sort = kind if kind != "auto" else "bilingual" if _both.search(row.instruction) else "translate"
+        value, why = _judged(row, asked, sort, to, limits, slow)
         if unread and not asked:
             value, why = (
                 None,

@@ -18,7 +18,7 @@ RATIO = (0.45, 2.2)
 """Least and most length of a translation, measured in the text's own, once one English word is taken for 1.7 Chinese characters."""
 _PER = {"zh": 1.0, "ja": 1.0, "ko": 1.0}
 WORD = 1.7  # Chinese characters that say what one word of another language does: the mean of news translated by people
-SHORT = 6  # below so many characters' worth, one word more or less is half the length
+SHORT = 6  # up to so many characters' worth, one word more or less is half the length: no limits; up to four times that, wider ones
 
 _fixed = re.compile(
     r"https?://[^\s\u3000-\u9fff，。）)\"']+|[\w.+-]+@[\w-]+\.[\w.]+|`[^`\n]+`|\{\{?\w+\}?\}|%[sd]|<[a-zA-Z/][^<>]*>"
@@ -89,7 +89,8 @@ def judged(text: str, answer: str, target: str = "", least: float = RATIO[0], mo
         wanted = target or say("another language", "其他语言")
         return say(f"it is in {now}, not {wanted}", f"语言为 {now}，应为 {wanted}")
     size, other = _size(text), _size(answer)
-    if max(size, other) > SHORT and not least <= other / size <= most:
+    slack = 1.0 if max(size, other) > 4 * SHORT else 1.5 if max(size, other) > SHORT else float("inf")
+    if not least / slack <= other / size <= most * slack:
         return say(f"its length is {other / size:.1f} of the text's", f"长度为原文的 {other / size:.1f} 倍")
     if lost := [part for part in _fixed.findall(text) if part not in answer]:
         return say(f"lost: {lost[0]}", f"丢失：{lost[0]}")
