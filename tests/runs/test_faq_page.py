@@ -10,8 +10,10 @@ from zhiling.embed import Use
 from zhiling.errors import DataError, RecipeError
 from zhiling.export import export
 from zhiling.faq import Entry, conflict, gather, grouped
+from zhiling.faq_page import render
 from zhiling.recipe import load
 from zhiling.run import Run
+from zhiling.store import current, read
 from zhiling.types import Example, Record
 
 RECIPE = """
@@ -188,3 +190,27 @@ def test_the_same_run_gives_the_same_bytes(run, tmp_path):
         export(run, tmp_path / f"{name}.md", "faq")
     assert (tmp_path / "a.md").read_bytes() == (tmp_path / "b.md").read_bytes()
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def test_the_shipped_recipe_needs_no_model(tmp_path):
+    with Run(load(RECIPES / "faq.yaml"), tmp_path, until="select") as work:
+        work.execute()
+    page = gather(tmp_path, Use())
+    assert {entry.row.lang for entry in page.entries} == {"en", "zh"} and len(page.entries) > 100
+    assert page.coverage[2] == 1.0 and {entry.row.maker for entry in page.entries} <= {"faq:own", "faq:rules"}
+    assert not [entry.question for entry in page.entries if entry.against]
+    assert "questions · 52 of 52 passages cited" in render(page, "faq.md.j2")
+
+
+@pytest.mark.model
+def test_the_shipped_recipe_for_question_answering(tmp_path):
+    with Run(load(RECIPES / "document_qa.yaml"), tmp_path, until="select") as work:
+        work.execute()
+    kept = [row for done in current(tmp_path) for row in read(tmp_path, done.of("kept"))]
+    makers = {row.maker for row in kept}
+    assert {"document_qa:own", "document_qa:unanswerable"} < makers and len(makers) > 2
+    quoting = [row for row in kept if row.maker != "document_qa:unanswerable"]
+    assert all("Evidence: " in row.output or "依据：" in row.output for row in quoting)

@@ -19,10 +19,18 @@ LEAST, SHORT, PIECE = 8, 20, 60
 _code = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
 _table = re.compile(r"^\|.*\|\s*$", re.MULTILINE)
 _link = re.compile(r"!?\[([^\]]*)\]\([^)\s]*\)")
-_mark = re.compile(r"^\s*(?:>\s*)+|^\s*(?:[-*+]|\d+[.)])\s+|\*\*|`", re.MULTILINE)
+_mark = re.compile(r"^\s*(?:>[> ]*)?(?:(?:[-*+]|\d+[.)])\s+)?|\*\*|`", re.MULTILINE)
 _is = re.compile(r"^((?:(?:An?|The) )?[A-Z][\w.+#/-]*(?: [\w.+#/-]+){0,4}?) (is|are) (?:an? |the |one )(?!same\b)")
 _is_zh = re.compile(
     r"^([^，。：:、；\s我你他她它这那本该其此][^，。：:、；]{1,18}?)(?:是(?:一[种个款套类项]|指|由|用于|用来)|(?:指的是|是指|即为|称为))"
+)
+
+
+_aside = re.compile(r"(?:本身|本质上|实际上|其实|主要|通常|只|就)+$| itself$")
+_no_thing = re.compile(
+    r"(?:This|That|It|There|These|Those|Here|If|In|For|When|Note|Notice|Each|One|Since|As|Because|Another|What|Which|Who|How|Why|But|And|So"
+    r"|The (?:last|first|next|following|other|only|same|result|reason|problem))\b"
+    r"|如果|无论|不管|因为|由于|但|所以|只要|有|.*的$|已经|目前|通常|问题|原因|\W*$"
 )
 
 
@@ -64,28 +72,16 @@ def rules(record: Record, task: Task) -> Iterator[Pair]:
     for sentence in text.sentences(plain(passage)):
         zh = text.lang(sentence) == "zh"
         found = (_is_zh if zh else _is).match(sentence)
-        span = evidence.locate(passage, sentence) if found and 6 <= text.length(sentence) <= 120 else None
-        if found and span:
-            thing = found[1].strip().strip("“”\"'「」")
-            if not zh and thing.split()[0] in (
-                "This",
-                "That",
-                "It",
-                "There",
-                "These",
-                "Here",
-                "If",
-                "In",
-                "For",
-                "When",
-                "Note",
-                "Each",
-                "One",
-            ):
-                continue
-            if not zh and thing.startswith(("The ", "A ", "An ")):
-                thing = thing[0].lower() + thing[1:]
-            yield Pair(record, f"{thing}是什么？" if zh else f"What {found[2]} {thing}?", sentence, span, "rules")
+        if not found or not 6 <= text.length(sentence) <= 120 or sentence[-1] not in ".。!！":
+            continue
+        thing = _aside.sub("", found[1].strip().strip("“”\"'「」")).strip()
+        span = evidence.locate(passage, sentence)
+        if not span or _no_thing.match(thing) or thing.isdigit():
+            continue
+        if not zh and thing.startswith(("The ", "A ", "An ")):
+            thing = thing[0].lower() + thing[1:]
+        space = " " if thing[-1].isascii() else ""
+        yield Pair(record, f"{thing}{space}是什么？" if zh else f"What {found[2]} {thing}?", sentence, span, "rules")
 
 
 def pieces(passage: str, count: int) -> list[str]:
