@@ -5,8 +5,8 @@
 Every data set is split by a hash of its rows: what networks and rules were made with is one half of Alpaca 52k, of its Chinese translation
 and of `zh_extra_topics`; reported are the other halves, and sets that the networks never saw (Dolly, Self-Instruct's and BELLE's seeds,
 BELLE's evaluation set, LLaMA-Factory's Chinese rows; the rules for text that is cut off were written looking at Dolly's and LLaMA-Factory's
-rows too). The bounds of the two networks are set on half of each set's sound rows (1,200 rows are taken) as `zhiling score --self-test`
-does it; false alarms, of both together, are counted on the other half.
+rows too). The bounds of the two networks are set on each set's sound rows (1,200 rows are taken) as `zhiling score --self-test` does it;
+false alarms, of both together, are counted on each half by bounds set on the other half.
 
 Figures: recall_CLASS_en and recall_CLASS_zh (all sets of the language together), lowest_en, lowest_zh, false_alarms_en, false_alarms_zh.
 
@@ -108,8 +108,8 @@ def report(data: Path, most: int) -> tuple[dict[str, Any], list[dict[str, Any]]]
                 found[each.name] += each.found
                 told.append({"set": name, "class": each.name, "planted": each.planted, "recall": each.recall, "by": each.by})  # fmt: skip
             if tested.false_alarms is not None:
-                alarms += round(tested.false_alarms * (tested.sound // 2))
-                held += tested.sound // 2
+                alarms += round(tested.false_alarms * tested.sound)
+                held += tested.sound
             told.append({"set": name, "sound": tested.sound, "blamed": tested.blamed, "false_alarms": tested.false_alarms})  # fmt: skip
             print(name, {each.name: each.recall for each in tested.classes}, "false alarms", tested.false_alarms)
         recalls = {name: round(found[name] / planted[name], 4) for name in planted if planted[name]}

@@ -2,8 +2,8 @@
 
 Only rows that no rule blames are planted in, so that what is found was found because of the planting. Two finders that compare vectors
 have no bound of their own: whether an answer is its own prompt's rather than another row's (`answers.margins`), and whether an input is
-gone (`lacks_input`). Their bounds are set on one half of the sound rows, so that at most a given share of them is blamed, and everything is
-counted on the other half.
+gone (`lacks_input`). Their bounds are set on the sound rows, so that at most a given share of them is blamed. False alarms are counted on
+each half of them by bounds set on the other half.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from zhiling import registry
 from zhiling.data.sets import examples, form_of
@@ -54,8 +54,8 @@ class Tested:
 
     `blamed` counts the untouched rows that a rule blames, by scorer: an upper bound on false alarms, since real defects are among them.
     `bounds` are the values of the finders in `BOUNDED` beyond which a row is blamed, without those that too few rows could be given;
-    `alarms` the share of the untouched sound rows, other than those that the bounds were set on, that each blames, and `false_alarms` the
-    share that any of them blames, None where there is none.
+    `alarms` the share of the untouched sound rows that each blames by bounds set on the other half of them, and `false_alarms` the share
+    that any of them blames, None where there is none.
     """
 
     rows: int
@@ -90,14 +90,15 @@ def selftest(
             f"{len(taken)} 行中只有 {len(sound)} 行没有缺陷",
         )
         raise DataError(what, where=str(files[0]), mend=say("give more rows", "请提供更多数据"))
-    setting, held = sound[::2], sound[1::2]
+    held = sound[1::2]
     finder = Finder(sound, Once(Use()))
-    bounds = finder.set(setting, rate / len(BOUNDED))
-    below = finder.blames(held, bounds)
+    values = finder.values(sound)
+    bounds = _bounds(values, range(len(sound)), rate / len(BOUNDED))
+    below = _crossed(values, len(sound), rate / len(BOUNDED)) if bounds else []
     counts: dict[str, int] = {name: sum(name in by for by in blame.values()) for name in BOUNDS}
     classes = [_count(name, held, finder, bounds, seed) for name in PLANTS]
-    alarms = {name: round(sum(name in by for by in below) / len(held), 4) for name in bounds}
-    anyone = round(sum(map(bool, below)) / len(held), 4) if bounds else None
+    alarms = {name: round(sum(name in by for by in below) / len(sound), 4) for name in bounds}
+    anyone = round(sum(map(bool, below)) / len(sound), 4) if bounds else None
     return Tested(len(taken), len(sound), {name: n for name, n in counts.items() if n}, bounds, alarms, anyone, classes)
 
 
@@ -159,23 +160,35 @@ class Finder:
             "lacks_input": [score.value for score in lacks_input(rows, embedder=self.embedder)],
         }
 
-    def set(self, rows: Sequence[Example], rate: float) -> dict[str, float]:
-        """The least bounds that at most `rate` of the rows with a value exceed; none where fewer than 20 have one."""
-        bounds = {}
-        for name, values in self.values(rows).items():
-            known = sorted(value for value in values if value is not None)
-            if len(known) >= 20:
-                bounds[name] = round(known[-1 - int(rate * len(known))], 4)
-        return bounds
-
     def blames(self, rows: Sequence[Example], bounds: Mapping[str, float]) -> list[list[str]]:
         """Which of the finders blame each row."""
-        found: list[list[str]] = [[] for _ in rows]
-        for name, values in self.values(rows).items() if bounds else ():
-            for by, value in zip(found, values, strict=True):
-                if name in bounds and value is not None and value > bounds[name]:
-                    by.append(name)
-        return found
+        return _blames(self.values(rows), range(len(rows)), bounds) if bounds else [[] for _ in rows]
+
+
+Values: TypeAlias = Mapping[str, Sequence[float | None]]
+
+
+def _bounds(values: Values, rows: Sequence[int], rate: float) -> dict[str, float]:
+    """The least bounds that at most `rate` of the rows with a value exceed; none where fewer than 20 have one."""
+    bounds = {}
+    for name, each in values.items():
+        known = sorted(value for at in rows if (value := each[at]) is not None)
+        if len(known) >= 20:
+            bounds[name] = round(known[-1 - int(rate * len(known))], 4)
+    return bounds
+
+
+def _blames(values: Values, rows: Sequence[int], bounds: Mapping[str, float]) -> list[list[str]]:
+    """Which of the finders blame each of these rows."""
+    return [
+        [name for name in bounds if (value := values[name][at]) is not None and value > bounds[name]] for at in rows
+    ]
+
+
+def _crossed(values: Values, count: int, rate: float) -> list[list[str]]:
+    """Which finders blame each sound row, by bounds that were set on the other half of them."""
+    halves = (range(0, count, 2), range(1, count, 2))
+    return [by for one, other in (halves, halves[::-1]) for by in _blames(values, other, _bounds(values, one, rate))]
 
 
 def _count(name: str, rows: Sequence[Example], finder: Finder, bounds: Mapping[str, float], seed: int) -> Found:

@@ -61,3 +61,19 @@ def test_ai_apologies_in_chinese_rows(shared):
     assert len(plain) >= 5
     assert set(plain) <= flagged
     assert len(flagged) < 0.05 * len(rows)
+
+
+def test_a_refusal_that_says_nothing_else_counts_where_somebody_s_words_are_asked_for():
+    for instruction, output in (
+        ("Write a short story about a kind deed.", "I'm sorry, but I can't assist with that."),
+        ("写一个关于善举的故事。", "抱歉，我没有足够的信息来回答您的问题。"),
+        ("说出下面句子的主语，并解释这条信息。", "很抱歉，我无法回答这个问题。"),
+    ):
+        assert next(refusal([row(instruction, output)])).value == 1
+    for instruction, output in (
+        ("Write a short letter to decline an invitation.", "I'm sorry, but I can't accept it."),
+        ("Rewrite the sentence to change its tone: You are wrong.", "I don't think that's right."),
+        ("写一封婉拒邀请的信。", "很抱歉，我无法参加这次活动。"),
+        ("把这句话翻译成中文：I am sorry, I cannot come.", "对不起，我不能来。"),
+    ):
+        assert next(refusal([row(instruction, output)])).value == 0

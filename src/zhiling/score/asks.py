@@ -278,7 +278,7 @@ def _impossible(row: Example) -> str:
 
 def _only_link(said: str, given: str) -> str:
     """The address that stands where the matter itself should."""
-    if _link.fullmatch(given) and not _program.search(said) and not _about_link.search(said):
+    if _link.fullmatch(given) and not _about_link.search(said):
         return given
     found = _link.search(given or said)
     if not found or (not _given.search(said) and not _zh_given.search(said) and not _fetch.search(said)):

@@ -12,6 +12,7 @@ from zhiling.types import Example, Score
 
 HEAD = 300  # characters: who declines does so at once
 AT_ONCE = 40
+WHOLE = 110  # an output shorter than this that declines says nothing else
 MOST = 20_000  # characters of the prompt that are looked at
 
 _NOT = r"(?:can ?not|can't|am not able to|'m not able to|am unable to|'m unable to|will not|won't|must decline to|not going to)"
@@ -64,7 +65,13 @@ _persona = re.compile(
     r"\b(?:letter|e-?mail(?! address)|apolog\w*|message|reply|respond|response|dialogue|conversation|chatbot|story|poem|lyrics|chorus|speech"
     r"|monologue|excuse|note|script|quote|sentences?|rewrite|rephrase|paraphrase|translat\w*|role-?play|pretend|diary|blog"
     r"|narrative|first[- ]person|decline|reject\w*|refus\w*|support ticket|testimonial)\b"
-    r"|信|邮件|道歉|致歉|回复|对话|故事|诗|歌|演讲|独白|借口|便条|剧本|脚本|句子|段落|改写|翻译|扮演|日记|拒绝|婉拒|短信|留言|聊天机器人"
+    r"|信(?![息心任号仰用])|邮件|道歉|致歉|回复|对话|故事|诗|歌|演讲|独白|借口|便条|剧本|脚本|句子|段落|改写|翻译|扮演|日记|拒绝|婉拒|短信|留言|聊天机器人"
+)
+# Of these, the ones in which somebody may decline, or that speak of it: there a short refusal may be all that was asked for.
+_voiced = re.compile(
+    r"\b(?:rewrite|rephrase|paraphrase|letter|e-?mail|message|reply|replies|respond\w*|response|dialogue|conversation|chatbot|speech|monologue|excuse|note|script"
+    r"|role-?play|pretend|decline|reject\w*|refus\w*|support ticket|sorry|apolog\w*|unfortunately|regret\w*|unable|cannot|can't|polite\w*|ai)\b"
+    r"|信(?![息心任号仰用])|邮件|回复|回应|对话|演讲|独白|借口|便条|剧本|脚本|扮演|拒绝|婉拒|短信|留言|聊天|抱歉|对不起|遗憾|道歉|致歉|无法|不能|礼貌|人工智能|翻译|translat"
 )
 
 
@@ -95,7 +102,8 @@ def _declines(row: Example) -> re.Match[str] | None:
         return None
     prompt = normalise(row.prompt[:MOST]).replace("’", "'")
     if _persona.search(prompt):
-        found = strong if strong and strong.start() < AT_ONCE else None
+        nothing_else = len(row.output) < WHOLE and not _voiced.search(prompt)
+        found = strong if strong and strong.start() < AT_ONCE else found if nothing_else else None
     if found and (found.group() in prompt or ("model" in found.group() and "model" in prompt)):
         return None
     return found
