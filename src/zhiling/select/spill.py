@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from zhiling.select.shingles import Hashes, Ints, Sets, gather, ngrams, tokens
 
-RESIDENT = 1 << 23  # tokens of which shingle sets are made at once: some 100 bytes of memory each at the peak
+RESIDENT = 1 << 22  # tokens of which shingle sets are made at once: some 100 bytes of memory each at the peak
 AT_ONCE = 1 << 18  # numbers looked up between two sweeps of the memory
 
 Words = NDArray[np.int64]
