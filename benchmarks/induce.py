@@ -10,7 +10,7 @@ Per task, rows to learn from and rows held out; only the latter measure:
 * ours: `zhiling.induce` on the rows to learn from, at most N calls (it splits them into its own three sides);
 * people: the instructions that annotators wrote (BIG-bench: the task's own prefix), up to 5 of them, evenly over the list; their median;
 * APE (Zhou et al. 2022) at equal calls: forward generation from five demos, as many proposals as ours has, duplicates out, then the UCB
-  bandit that its authors' release uses by default (5 rows a pull, c = 1), best mean wins. Its prompt is reworded, its model and executor are ours.
+  bandit that its authors' release uses by default (5 rows a pull, c = 1), best mean wins. Its prompt is reworded; model and executor are the same.
 Figures:
 * `win_or_tie_human`, `win_or_tie_ape`: share of tasks where ours is at least as good on the held-out rows, to 1e-9: a tie is equality.
   `not_worse_*`: the share where ours is not worse beyond chance (paired, 95%). `wins_beyond_chance_*`: better beyond chance.
@@ -42,6 +42,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 FOLDER = "06_instruction_induction"
 LONG, LEARN, HELD, COMPARED, PEOPLE, PULL = 600, 90, 60, 30, 5, 5
+FRIEND = "A friend of mine was told what to do, and then did it for five inputs. These are the inputs and what my friend wrote:"
 QUICK = ("sum", "synonyms", "larger_animal", "sports_understanding", "object_counting")
 
 
@@ -172,7 +173,7 @@ async def ape(job: Job, model: Any, calls: int, draws: int, seed: int) -> tuple[
     for draw in range(draws):
         shown = dice.sample(rows[: len(rows) // 2], min(5, len(rows) // 2))
         pairs = "\n\n".join(f"Input: {row.fields['input'][:200]}\nOutput: {row.answers[0]}" for row in shown)
-        said = f"A friend of mine was told what to do, and then did it for five inputs. These are the inputs and what my friend wrote:\n\n{pairs}\n\nThe instruction was"
+        said = f"{FRIEND}\n\n{pairs}\n\nThe instruction was"
         asked.append(
             Request(
                 (("user", said),),
@@ -240,7 +241,8 @@ async def measure(job: Job, model: Any, calls: int, seed: int) -> dict[str, Any]
         "task": job.name, "ours": round(_mean(mine[: len(compared)]), 4), "human": round(median(_mean(one) for one in people), 4),
         "human_best": round(max(_mean(one) for one in people), 4), "ape": round(_mean(theirs), 4),
         "over_human": _difference(mine[: len(compared)], human), "over_ape": _difference(mine[: len(compared)], theirs),
-        "reported": [round(x, 4) for x in span] if span else None, "held_out": round(mean, 4), "covered": span is not None and span[1] <= mean <= span[2],
+        "reported": [round(x, 4) for x in span] if span else None, "held_out": round(mean, 4),
+        "covered": span is not None and span[1] <= mean <= span[2],
         "calls": found.purse.asked, "ape_calls": used, "way": found.winner.way, "how": found.winner.how,
         "instruction": found.winner.template.instruction, "ape_instruction": rival, "rows": [len(job.learn), len(job.held)],
         "seconds": [round(middle - began, 1), round(time.monotonic() - began, 1)],
@@ -271,6 +273,12 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in out.items()}
 
 
+def line(row: Mapping[str, Any]) -> str:
+    """A task's row for a reader."""
+    scores = "  ".join(f"{name} {row[name]:>8}" for name in ("ours", "human", "human_best", "ape"))
+    return f"{row['task']:<26} {scores}  {row['way']}/{row['how']}: {row['instruction'][:60]!r}  {row['seconds']}"
+
+
 async def main(asked: argparse.Namespace) -> dict[str, Any]:
     """Measure all tasks one after the other."""
     from zhiling.llm import open_model
@@ -287,10 +295,7 @@ async def main(asked: argparse.Namespace) -> dict[str, Any]:
             for job in chosen:
                 row = await measure(job, model, calls, asked.seed)
                 rows.append(row)
-                print(
-                    f"{row['task']:<26} ours {row['ours']:>8} human {row['human']:>8} ape {row['ape']:>8}  {row['way']}/{row['how']}: {row['instruction'][:70]!r}  {row['seconds']}",
-                    flush=True,
-                )
+                print(line(row), flush=True)
     return {
         "name": "induce",
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zhiling import text
-from zhiling.construct.generate.instructions import size_for
+from zhiling.construct.generate.asking import styled
 from zhiling.construct.generate.reflect import betterments
 from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.induce_execute import Answer, By, Executor, Purse, fields_text
@@ -244,7 +244,7 @@ class _Contest:
         assert model is not None
         how: dict[str, Any] = {
             "chat": "chat" in model.provider.can,
-            "size": size_for(model),
+            "style": styled(model, "auto"),
             "temperature": self.means.temperature,
         }
         requests = betterments(best.text, wrong, tried, lang=lang, count=REFLECTED, seed=self.settings.seed, **how)

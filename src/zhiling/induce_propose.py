@@ -5,18 +5,20 @@ What the user says of the task takes part as well, as it stands: the contest the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from zhiling import text
-from zhiling.construct.bank import opened
+from zhiling.construct.bank import Row, opened
 from zhiling.construct.bind import bind, misfit, said_in, shaped
 from zhiling.construct.generate import instructions as room
+from zhiling.construct.generate.asking import book, styled
 from zhiling.construct.generate.instructions import Candidate, Scorer
-from zhiling.construct.generate.reflect import data
 from zhiling.construct.library import Definition, list_definitions
 from zhiling.construct.retrieve import retrieve
 from zhiling.construct.retrieve_question import question
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 
 Way: TypeAlias = Literal["given", "template", "retrieve", "generate"]
 WAYS: tuple[Way, ...] = ("given", "generate", "retrieve", "template")
-LIBRARY, BANK = 8, 6
-"""How many wordings of the library and of the bank are looked at, per language."""
+LIBRARY, BANK, WIDE = 8, 8, 200
+"""How many wordings of the library and of the bank take part at most, and among how many rows near the model's guesses these are looked for."""
 DEAR = 8
 """Quality that asks a model is judged where it takes at most one in so many of the calls that are left."""
 NEAR = 0.25
@@ -127,7 +129,7 @@ def forms(task: Task, lang: str) -> list[str]:
     else:
         return []
     listed = ("、" if lang == "zh" else ", ").join(task.labels)
-    return [said.replace("{labels}", listed) for said in data()["forms"][kind]["zh" if lang == "zh" else "en"]]
+    return [said.replace("{labels}", listed) for said in book("induce").more["forms"][kind][lang]]
 
 
 async def propose(task: Task, lang: str, draws: int, means: Means) -> Proposed:
@@ -144,7 +146,7 @@ async def propose(task: Task, lang: str, draws: int, means: Means) -> Proposed:
     known = plain if task.description else replace(plain, description=_guessed(found, lang))
     for definition, template in _library(known if task.description else plain, lang, means.embedder):
         _add(found, Entrant("template", template.maker.partition(":")[2] or definition.id, template, ""), task, lang)
-    for number, said in enumerate(data()["plain"]["zh" if lang == "zh" else "en"], 1):
+    for number, said in enumerate(book("induce").words("plain", lang), 1):
         _add(found, _worded("template", f"plain{number}", said, plain, lang), task, lang)
     await (_adapted if task.description else _unadapted)(found, known, lang, means)
     await judged(found, task, means)
@@ -162,24 +164,40 @@ async def _adapted(found: Proposed, task: Task, lang: str, means: Means) -> None
 
 
 async def _unadapted(found: Proposed, task: Task, lang: str, means: Means) -> None:
-    """The bank's nearest instructions as they stand, where nobody says what the task is: what they mean to it, running them tells.
+    """The bank's instructions as they stand, where nobody says what the task is: what they mean to it, running them tells.
 
-    `task` describes itself by the model's guesses. An open slot cannot run, and is left out.
+    `task` describes itself by the model's guesses, which a weak model makes poorly; so of the rows near to these, those come first
+    whose own worked answer comes from its input in the way that the task's do. An open slot cannot run, and is left out.
     """
+    hits = opened(means.bank, means.embedder, means.here).search(question(task, lang), WIDE, lang=lang)
+    manner = [fmean(parts) for parts in zip(*(_manner(demo.input, demo.output) for demo in task.demos), strict=True)]
+
+    def far(row: Row) -> float:
+        own = _manner(row.input, row.output)
+        return sum((x - y) ** 2 for x, y in zip(manner, own, strict=True)) if row.output.strip() else math.inf
+
     plain, taken = replace(task, description="", output_format=""), 0
-    for hit in opened(means.bank, means.embedder, means.here).search(question(task, lang), 5 * BANK, lang=lang):
+    for hit in sorted(hits, key=lambda hit: (far(hit.row), hit.row.id)) if manner else hits:
         said = hit.row.instruction.strip()
         if "{" in said or taken == BANK:
-            why = (
-                say("an open slot", "有未填的空位")
-                if "{" in said
-                else say(f"not among the nearest {BANK}", f"不在最近的 {BANK} 条之内")
-            )
+            open_slot = say("an open slot", "有未填的空位")
+            why = open_slot if "{" in said else say(f"not among the {BANK} likest", f"不在最相似的 {BANK} 条之内")
             found.lost.append(Lost("retrieve", hit.row.id, said, why))
             continue
         before = len(found.entrants)
         _add(found, _worded("retrieve", hit.row.id, said, plain, lang), plain, lang)
         taken += len(found.entrants) - before
+
+
+def _manner(source: str, answer: str) -> tuple[float, ...]:
+    """How an answer comes from its input: its length, that beside the input's, how much of each is in the other, whether it is a number."""
+    put, got = text.tokens(source), text.tokens(answer)
+    both = len(set(put) & set(got))
+    digits = sum(token.isdigit() for token in got) / max(1, len(got))
+    return (
+        math.log1p(len(got)), math.log((1 + len(got)) / (1 + len(put))), 2 * both / max(1, len(set(got))),
+        2 * both / max(1, len(set(put))), 2 * digits,
+    )  # fmt: skip
 
 
 async def asked(
@@ -272,7 +290,7 @@ def _rank(one: Entrant) -> tuple[float, str]:
 def _requests(task: Task, lang: str, draws: int, means: Means) -> list[tuple[str, Request]]:
     model = means.model
     assert model is not None
-    how = {"chat": "chat" in model.provider.can, "size": room.size_for(model)}
+    how = {"chat": "chat" in model.provider.can, "style": styled(model, "auto")}
     try:
         return room.requests(task, lang, draws, means.seed, means.temperature, 64, **how)  # type: ignore[arg-type]
     except RecipeError:  # neither demos nor a description in this language

@@ -159,16 +159,16 @@ def test_backward_fills_the_gap_and_large_models_get_a_rubric():
     small = dict(requests(MOOD, "en", 8, 7, 0.6, 64))
     assert set(small) == {"from_description", "paraphrase", "from_demos", "backward"}
     assert "____" in small["backward"].messages[0][1] and len(small["backward"].messages) > 1
-    large = dict(requests(MOOD, "zh", 8, 7, 0.6, 64, size="large"))
+    large = dict(requests(MOOD, "zh", 8, 7, 0.6, 64, style="large"))
     assert set(large) == set(small) and all(len(one.messages) == 1 and one.max_tokens >= 160 for one in large.values())
     assert "The soup was cold" in large["backward"].messages[0][1] and "{demos}" not in str(large)
 
 
 def test_each_draw_shows_other_demos_where_there_are_many():
     many = Task("t", "", demos=tuple(Demo(f"word {n}", f"answer {n}") for n in range(9)))
-    asked = requests(many, "en", 6, 7, 0.6, 64, only=("from_demos",))
-    assert len({request.messages[-1][1] for _, request in asked}) > 3
-    assert all(request.messages[-1][1].count("Input: ") == 3 for _, request in asked)
+    asked = requests(many, "en", 12, 7, 0.6, 64)
+    shown = [request.messages[-1][1] for name, request in asked if name == "from_demos"]
+    assert len(set(shown)) > 3 and all(one.count("Input: ") == 3 for one in shown)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_an_answer_that_is_given_away_makes_unfit(text, code, task, why):
 def test_betterments_show_mistakes_and_what_was_tried():
     wrong = [(f"input {n}", f"right {n}", f"said {n}") for n in range(4)]
     tried = [("Do it well.", 40.0), ("Do it.", 3.0)]
-    how = {"lang": "en", "seed": 1, "chat": True, "size": "small", "temperature": 0.7}
+    how = {"lang": "en", "seed": 1, "chat": True, "style": "small", "temperature": 0.7}
     asked = betterments("Do it well.", wrong, tried, count=6, **how)
     assert [name for name, _ in asked] == ["reflect", "improve"] * 3 and len({one.key("m") for _, one in asked}) == 6
     shown = asked[0][1].messages[-1][1]
@@ -199,12 +199,12 @@ def test_betterments_show_mistakes_and_what_was_tried():
     assert "input 3" in asked[2][1].messages[-1][1]  # another draw looks at others
     assert [name for name, _ in betterments("Do it.", [], tried, count=2, **how)] == ["improve", "improve"]
     assert betterments("Do it.", [], tried[:1], count=2, **how) == []
-    chinese = betterments("照做。", wrong, tried, count=2, **{**how, "lang": "zh", "size": "large"})
+    chinese = betterments("照做。", wrong, tried, count=2, **{**how, "lang": "zh", "style": "large"})
     assert "得到的回答" in chinese[0][1].messages[-1][1] and chinese[0][1].max_tokens >= 160
 
 
 def test_a_base_model_is_shown_mistakes_too():
-    how = {"lang": "en", "seed": 1, "chat": False, "size": "small", "temperature": 0.7}
+    how = {"lang": "en", "seed": 1, "chat": False, "style": "small", "temperature": 0.7}
     ((_, request),) = betterments("Do it.", [("a", "b", "")], [], count=1, **how)
     assert (
         request.prompt
@@ -220,3 +220,11 @@ def test_slots_are_filled_in_one_pass():
         "Count {demos} in the text." in shown["paraphrase"].messages[-1][1]
         and "Input: {seed}" in shown["from_demos"].messages[-1][1]
     )
+
+
+def test_a_recipes_own_prompts_take_the_place_of_the_shipped_ones(tmp_path):
+    said = "prompts: [{id: from_description, lang: en, turns: [{user: 'Put it in words of mine: {seed}'}]}]"
+    (tmp_path / "mine.yaml").write_text(said, encoding="utf-8")
+    script = {"words of mine": "Weigh the praise against the complaints."}
+    made = go(script, marks={"praise": 0.9}, here=tmp_path, prompts="mine.yaml", style="small")
+    assert any(isinstance(item, Template) and "praise" in item.instruction for item in made)

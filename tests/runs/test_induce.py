@@ -30,7 +30,7 @@ WORDS = [
 ]
 GOOD, BAD = "Repeat the word exactly as it stands", "Count the letters of the word"
 COPYIST = {
-    r"Better instruction:$|更好的指令：$": f"{GOOD}.", r"instruction:$": "Look at the word and think.", r"(Instruction:|gap\?)$": f"{BAD}.",
+    "these answers went wrong": f"{GOOD}.", "higher scores are better": "Look at the word and think.", "one instruction|torn off|Reword": f"{BAD}.",
     rf"(?s){GOOD}.*\n\n(\w+)$": r"\1", r"(?s)Rewrite.*\n\n(\w+)$": r"\1", ".": "no",
 }  # fmt: skip
 """A model that proposes a bad instruction, a good one only when it is shown mistakes, and copies the word only when told to."""
@@ -109,7 +109,7 @@ def test_chinese_is_an_equal(tmp_path, monkeypatch):
         "".join(json.dumps({"评论": said, "标签": label}, ensure_ascii=False) + "\n" for said, label in chinese)
     )
     script = {
-        r"指令：$|什么？$|说法：": "判断这条评论的语气是正面还是负面。",
+        "同一条指令|撕掉了|换一种说法": "判断这条评论的语气是正面还是负面。",
         "(?s)语气.*(一年|更好|想象|轻松)": "正面",
         "语气": "负面",
         ".": "不知道",

@@ -11,15 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from zhiling import registry
 from zhiling.construct.bind import default_slots, said_in, shaped
+from zhiling.construct.generate.asking import Book, Prompt, Style, book, styled
 from zhiling.construct.sandbox import literal
 from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.registry import constructor
@@ -80,22 +78,24 @@ async def generate(
     weights: dict[str, float] | None = None,
     floor: float = 0.3,
     max_tokens: int = 64,
-    prompt: Literal["auto", "small", "large"] = "auto",
+    here: Path = Path(),
+    prompts: str | None = None,
+    style: Style = "auto",
 ) -> list[Template | Reject]:
     """Ask `model` for `candidates` instructions per language, judge them, and keep the best `keep` above `floor`.
 
     `weights` are {scorer: how much it counts}, by default grammar, clarity (where a model can give it) and relevance.
-    `prompt`: "small" asks by worked turns, "large" by a rubric (which may take more tokens); "auto" is small for models in this process.
+    `prompts` names a file whose prompts stand in the place of the shipped ones, `style` how they ask: "small" by worked turns, "large" by
+    a rubric (whose replies may take more tokens).
     Yields a Template per winner and a Reject per loser, with its scores. A reply that failed is a Reject too: "failed", not "dropped".
     """
     out: list[Template | Reject] = []
     maker = f"generate:{model.label}"
     for code in langs or task.langs:
-        how: dict[str, Any] = {
-            "chat": "chat" in model.provider.can,
-            "size": size_for(model) if prompt == "auto" else prompt,
-        }
-        asked = requests(task, code, candidates, seed, temperature, max_tokens, **how)
+        asked = requests(
+            task, code, candidates, seed, temperature, max_tokens, chat="chat" in model.provider.can,
+            style=styled(model, style), own=book("generate", prompts, here),
+        )  # fmt: skip
         replies = await model.ask_all([request for _, request in asked])
         stop_if_unreachable(replies)
         pool: list[Candidate] = []
@@ -159,22 +159,16 @@ SHOWN = 3
 LARGE_TOKENS = 160
 
 
-def size_for(model: Model) -> str:
-    """ "small" for models in this process and for base models, "large" for those behind an endpoint."""
-    here = model.provider.name in ("gguf", "transformers", "fake") or "chat" not in model.provider.can
-    return "small" if here else "large"
-
-
 def requests(
     task: Task, code: str, count: int, seed: int, temperature: float, max_tokens: int, *, chat: bool = True,
-    size: str = "small", only: Sequence[str] = (),
+    style: str = "small", own: Book | None = None,
 ) -> list[tuple[str, Request]]:  # fmt: skip
     """`count` questions in the language `code`, taking the prompts in turn; each (prompt id, Request) has its own seed and draw.
 
-    `only` names the prompts to take. Raises RecipeError where none can be asked.
+    They are shipped, or `own`. Raises RecipeError where none can be asked.
     """
-    named = [p for p in prompts() if p["lang"] == code and _needs(p, task) and (not only or p["id"] in only)]
-    usable = [p for p in named if p.get("size", "small") == size]
+    fitting = [p for p in (own or book("generate")).prompts if p.lang == code and p.style in ("any", style)]
+    usable = [p for p in fitting if (task.demos if p.id in ("from_demos", "backward") else task.description)]
     if not usable:
         mend = say(
             "give the task a description or demos, or write prompts for the language",
@@ -186,13 +180,13 @@ def requests(
             mend=mend,
         )
     out = []
-    most = max(max_tokens, LARGE_TOKENS) if size == "large" else max_tokens
+    most = max(max_tokens, LARGE_TOKENS) if style == "large" else max_tokens
     for draw in range(count):
         prompt = usable[draw % len(usable)]
         turns = _filled(prompt, task, code, draw)
-        chance = row_seed(seed, f"{task.name}:{code}:{prompt['id']}:{draw}")
+        chance = row_seed(seed, f"{task.name}:{code}:{prompt.id}:{draw}")
         out.append(
-            (prompt["id"], asking(turns, chat=chat, max_tokens=most, temperature=temperature, draw=draw, seed=chance))
+            (prompt.id, asking(turns, chat=chat, max_tokens=most, temperature=temperature, draw=draw, seed=chance))
         )
     return out
 
@@ -210,40 +204,18 @@ def asking(
     return Request(prompt="".join(f"{content}\n" for _, content in turns), **settings)
 
 
-@cache
-def prompts(name: str = "generate") -> list[dict[str, Any]]:
-    """The shipped prompts of a file, in order."""
-    text = files("zhiling").joinpath(f"library/prompts/{name}.yaml").read_text(encoding="utf-8")
-    return list(yaml.safe_load(text)["prompts"])
-
-
-def _needs(prompt: Mapping[str, Any], task: Task) -> bool:
-    return bool(task.demos) if prompt["id"] in ("from_demos", "backward") else bool(task.description)
-
-
-def _filled(prompt: Mapping[str, Any], task: Task, code: str, draw: int) -> tuple[tuple[str, str], ...]:
+def _filled(prompt: Prompt, task: Task, code: str, draw: int) -> tuple[tuple[str, str], ...]:
     marks = ("输入：", "输出：") if code == "zh" else ("Input: ", "Output: ")
     description = said_in(task.description, code) or task.description
     wordings = sentences(description) or [description]
     demos = task.demos[:SHOWN]
     if len(task.demos) > SHOWN:
-        demos = tuple(Random(row_seed(draw, f"{task.name}:{prompt['id']}")).sample(task.demos, SHOWN))
-    return turned(prompt, {
-        "{description}": description,
-        "{demos}": "\n".join(f"{marks[0]}{cut(demo.input, 200)}\n{marks[1]}{cut(demo.output, 200)}" for demo in demos),
-        "{seed}": wordings[draw % len(wordings)],
+        demos = tuple(Random(row_seed(draw, f"{task.name}:{prompt.id}")).sample(task.demos, SHOWN))
+    return prompt.filled({
+        "description": description,
+        "demos": "\n".join(f"{marks[0]}{cut(demo.input, 200)}\n{marks[1]}{cut(demo.output, 200)}" for demo in demos),
+        "seed": wordings[draw % len(wordings)],
     })  # fmt: skip
-
-
-def turned(prompt: Mapping[str, Any], values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """A prompt's turns with its slots filled in one pass: a value that looks like a slot stays what it is."""
-    slot = re.compile("|".join(map(re.escape, values)))
-    turns = []
-    for turn in prompt["turns"]:
-        for role in ("user", "assistant"):
-            if role in turn:
-                turns.append((role, slot.sub(lambda found: values[found[0]], str(turn[role]))))
-    return tuple(turns)
 
 
 _lead = re.compile(
