@@ -65,6 +65,13 @@ Test = Annotated[
         help="Plant known defects in rows of FILES and tell how many are found. 植入已知缺陷并统计检出率。",
     ),
 ]
+Pairs = Annotated[
+    bool,
+    typer.Option(
+        "--pairs",
+        help="FILES hold chosen and rejected answers: ask --model which is better, in both orders. 成对评审偏好数据。",
+    ),
+]
 Probed = Annotated[
     bool,
     typer.Option(
@@ -82,7 +89,7 @@ AGREEING = 20_000
 def score(
     files: MaybeFiles = None, out: MaybeOut = None, steps: With = None, run: Run = None, form: Form = "", column: Columns = None,
     model: Model = "", task: Task = "", engine: Engine = "local", workers: Workers = None, self_test: Test = False, passport: Passport = False,
-    as_json: Json = False,
+    pairs: Pairs = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Score the rows of a data set; they come back as they were, with a column per score. 为数据集逐行评分。"""
     from zhiling import dataset
@@ -99,6 +106,9 @@ def score(
     if out is None:
         mend = say("add -o FILE, or --self-test", "请加上 -o 文件，或使用 --self-test")
         raise RecipeError(say("no file to write to", "没有指定输出文件"), where="--out", mend=mend)
+    if pairs:
+        _pairwise(files, out, run or _beside(out), model, form, as_json)
+        return
     asked = dataset.Asked(files, _steps(steps) or dataset.SCORE, (), form, _pairs(column), (), task, _models(model))
     found = _work(dataset.score, asked, out, run or _beside(out), engine, workers)
     told = {"rows": found.rows, "quarantined": found.quarantined, "out": str(out), "run": str(found.folder)}
@@ -204,6 +214,15 @@ def _probe(folder: Path, settings: Any = None) -> dict[str, Any]:
 
     with at_work() as meter:
         return room.probe(folder, settings, watch=meter)
+
+
+def _pairwise(files: list[Path], out: Path, folder: Path, model: str, form: str, as_json: bool) -> None:
+    from zhiling import pairs as room
+
+    spec = _models(model).get("model", {"provider": "gguf"})
+    with at_work() as meter:
+        found = room.judge_pairs(files, out, folder, spec, form=form, watch=meter)
+    print(json.dumps(found.told(), ensure_ascii=False) if as_json else "\n".join(room.lines(found, out)))
 
 
 def _passports(as_json: bool) -> None:

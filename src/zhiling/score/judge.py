@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -63,6 +64,18 @@ async def judge(
                 yield Score(row.id, "judge", None, why)
 
 
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """What a judge said of a pair: `score` as `prefer` gives it, and which place each order named, "A", "B" or "tie"; "" where unreadable.
+
+    The example stood at A in the `first` order and at B in the `second`.
+    """
+
+    score: Score
+    first: str
+    second: str
+
+
 async def prefer(
     examples: Sequence[Example],
     rivals: Sequence[str],
@@ -75,6 +88,17 @@ async def prefer(
     Each pair is asked twice, the answers changing places. A judge that prefers a place rather than an answer contradicts itself: then, and
     where either reply cannot be read, the value is None. `why` keeps the words of both replies. Raises as `judge` does.
     """
+    return [duel.score for duel in await duels(examples, rivals, model=model, langs=langs)]
+
+
+async def duels(
+    examples: Sequence[Example],
+    rivals: Sequence[str],
+    *,
+    model: Model,
+    langs: tuple[Literal["zh", "en"], ...] = ("zh", "en"),
+) -> list[Duel]:
+    """As `prefer`, with the places that were named, by which a judge's bias shows."""
     pairs = list(zip(examples, rivals, strict=True))
     requests = [
         _request("pairwise", row, langs, _CHOICE, first=first, second=second)
@@ -85,18 +109,24 @@ async def prefer(
     return [_settled(row, said[2 * at], said[2 * at + 1]) for at, (row, _) in enumerate(pairs)]
 
 
-def _settled(row: Example, one: dict[str, Any] | str, other: dict[str, Any] | str) -> Score:
+def _settled(row: Example, one: dict[str, Any] | str, other: dict[str, Any] | str) -> Duel:
     """What the two orders say together; the example stood first in `one` and second in `other`."""
+    named = [_named(reply) for reply in (one, other)]
     if isinstance(one, str) or isinstance(other, str):
-        return Score(row.id, "prefer", None, one if isinstance(one, str) else str(other))
+        return Duel(Score(row.id, "prefer", None, one if isinstance(one, str) else str(other)), *named)
     words = " / ".join(text.cut(str(reply.get("reason", "")), 200) for reply in (one, other))
-    first = {"A": 1.0, "B": 0.0, "tie": 0.5}.get(str(one.get("better")))
-    second = {"A": 0.0, "B": 1.0, "tie": 0.5}.get(str(other.get("better")))
+    first, second = {"A": 1.0, "B": 0.0, "tie": 0.5}.get(named[0]), {"A": 0.0, "B": 1.0, "tie": 0.5}.get(named[1])
     if first is None or second is None:
-        return Score(row.id, "prefer", None, say("the judge named no answer", "评审没有选出答案"))
+        return Duel(Score(row.id, "prefer", None, say("the judge named no answer", "评审没有选出答案")), *named)
     if first != second:
-        return Score(row.id, "prefer", None, say(f"the two orders disagree: {words}", f"两种顺序的结论不一致：{words}"))
-    return Score(row.id, "prefer", first, words)
+        why = say(f"the two orders disagree: {words}", f"两种顺序的结论不一致：{words}")
+        return Duel(Score(row.id, "prefer", None, why), *named)
+    return Duel(Score(row.id, "prefer", first, words), *named)
+
+
+def _named(reply: dict[str, Any] | str) -> str:
+    better = "" if isinstance(reply, str) else str(reply.get("better"))
+    return better if better in ("A", "B", "tie") else ""
 
 
 async def _ask(model: Model, requests: Sequence[Request]) -> list[dict[str, Any] | str]:
