@@ -169,12 +169,15 @@ Values: TypeAlias = Mapping[str, Sequence[float | None]]
 
 
 def _bounds(values: Values, rows: Sequence[int], rate: float) -> dict[str, float]:
-    """The least bounds that at most `rate` of the rows with a value exceed; none where fewer than 20 have one."""
+    """Bounds that as many other rows from the same set are expected to exceed as `rate` says; none where fewer than 20 rows have a value.
+
+    A new row lies beyond the k-th highest of n others with probability k / (n + 1); the highest is the most careful bound there is.
+    """
     bounds = {}
     for name, each in values.items():
         known = sorted(value for at in rows if (value := each[at]) is not None)
         if len(known) >= 20:
-            bounds[name] = round(known[-1 - int(rate * len(known))], 4)
+            bounds[name] = round(known[-max(1, int(rate * (len(known) + 1)))], 4)
     return bounds
 
 
