@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 from scripted import Scripted, construct, last, unverified
 
-from zhiling.construct.generate.floor import code
+from zhiling.construct.generate.floor import code, in_waves
 from zhiling.errors import ProviderError, RecipeError
-from zhiling.llm import ReplyCache
+from zhiling.llm import Model, ReplyCache
 from zhiling.types import Example, Record, Reject, Reply, Request, Score, Task
 
 THINGS = {
@@ -359,3 +360,18 @@ def test_a_row_that_could_not_be_checked_stays():
     made = construct("magpie", Scripted(good("en")), task=task("en"), verify=unsure, rows=5, template="chatml")
     assert len(rows_of(made)) == 5
     assert unverified is not unsure
+
+
+def test_waves_grow_and_never_ask_for_more_than_is_wanted():
+    sizes: list[int] = []
+
+    async def work(numbers: range):
+        sizes.append(len(numbers))
+        return [Example("t", f"number {at}") if at % 2 else Reject("t", "m", "dropped", f"odd: {at}") for at in numbers]
+
+    model = Model(Scripted(good("en")))
+    made = asyncio.run(in_waves(work, rows=300, tries=3.0, wave=4, floor=0.1, model=model, step="s"))
+    assert sizes[:6] == [4, 8, 16, 32, 64, 64] and sum(isinstance(item, Example) for item in made) == 300
+    sizes.clear()
+    made = asyncio.run(in_waves(work, rows=5, tries=1.0, wave=4, floor=0.1, model=model, step="s"))
+    assert sum(sizes) == 5 and len(made) == 5

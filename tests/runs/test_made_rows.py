@@ -11,7 +11,7 @@ from making import files
 from zhiling import registry
 from zhiling.errors import DataError, ProviderError
 from zhiling.ledger import why
-from zhiling.recipe import build
+from zhiling.recipe import build, load
 from zhiling.run import Run
 from zhiling.store import current, read
 from zhiling.types import Score
@@ -105,9 +105,34 @@ def test_a_verifier_of_the_task_sends_rows_back_once(tmp_path: Path, monkeypatch
             yield Score(row.id, "ends_in_full_stop", float(fine), "" if fine else "it is no statement")
 
     tasks = {"talk": {"langs": ["en"], "verifier": "ends_in_full_stop"}}
-    steps = [{"magpie": {"rows": 12, "tries": 1.0, "template": "chatml", "floor": 0.0}}]
-    _, rows = ran(recipe(tmp_path, LINES, tasks=tasks, construct=steps), tmp_path / "run")
-    assert rows["kept"] and all(row.output.endswith(".") for row in rows["kept"])
-    assert any(row.maker.endswith("+repair") for row in rows["kept"])
-    refused = [row for row in rows["rejects"] if row.why.startswith("ends_in_full_stop: it is no statement")]
-    assert refused and all(row.maker.endswith("+repair") for row in refused)
+    steps = [{"magpie": {"rows": 1, "tries": 1.0, "template": "chatml", "floor": 0.0}}]
+    for mended in ("They are bears, foxes and hares.", "Bears, foxes, hares"):
+        script = {
+            "Fault that was found:": mended,
+            "im_start": "Which animals stay white in winter?",
+            "Which animals": "White ones",
+        }
+        folder = tmp_path / mended[:4]
+        if mended.endswith("."):
+            _, rows = ran(recipe(tmp_path, script, tasks=tasks, construct=steps), folder)
+            (row,) = rows["kept"]
+            assert row.output == mended and row.maker == "magpie:fake+repair" and len(row.parents) == 3
+            continue
+        with pytest.raises(DataError, match="nothing was constructed"):
+            ran(recipe(tmp_path, script, tasks=tasks, construct=steps), folder)
+        (lost,) = [row for done in current(folder) for row in read(folder, done.of("rejects"))]
+        assert lost.why == "ends_in_full_stop: it is no statement" and lost.maker == "magpie:fake+repair"
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_shipped_recipe_runs_on_the_embedded_model_and_every_candidate_is_told(tmp_path: Path):
+    made = load(Path(__file__).parents[2] / "recipes" / "made_rows.yaml")
+    summary, rows = ran(made, tmp_path)
+    everything = [*rows["kept"], *rows["rejects"]]
+    assert summary.balance.came == sum(summary.balance.states.values())
+    ways = {row.maker.partition(":")[0] for row in everything}
+    assert ways >= {"self_instruct", "magpie", "coverage", "evol", "backtranslate", "dialogue"}
+    assert all(":" in row.why for row in rows["rejects"])
+    talks = [row for row in rows["kept"] if row.maker.startswith("dialogue")]
+    assert all(row.system for row in talks)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Made: TypeAlias = Example | Reject
 FIRST = 16
 """Candidates from which on a share is believed."""
+GROWN = 16
+"""How many times the first wave a later one may be."""
 FIRST_BATCH, BATCH = 48, 512
 """Records that are tried before the rest are asked for, and how many of these at once."""
 Item = TypeVar("Item")
@@ -33,15 +35,17 @@ async def in_waves(
 ) -> list[Made]:
     """`work` on candidates 0, 1, 2, ... in waves, until `rows` Examples came of them or `tries` x `rows` candidates were asked for.
 
-    A wave asks for no more candidates than rows are wanted still, so that none is paid for and thrown away. Raises ProviderError when the
-    share of usable candidates falls below `floor` while there is more to ask, or when none at all was usable.
+    The first wave has `wave` candidates, each further one twice as many, up to GROWN times as many; none asks for more candidates than
+    rows are wanted still, so that no row is paid for and thrown away. Raises ProviderError when the share of usable candidates falls below
+    `floor` while there is more to ask, or when none at all was usable.
     """
     out: list[Made] = []
-    asked, got, most = 0, 0, max(1, round(rows * tries))
+    asked, got, most, most_at_once = 0, 0, max(1, round(rows * tries)), GROWN * wave
     while got < rows and asked < most:
         size = min(wave, rows - got, most - asked)
         out += await work(range(asked, asked + size))
         asked += size
+        wave = min(2 * wave, most_at_once)
         got = sum(isinstance(item, Example) for item in out)
         if not got or (got < rows and asked < most):
             stop_below(out, floor, model, step)

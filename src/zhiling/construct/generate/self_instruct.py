@@ -90,7 +90,8 @@ async def self_instruct(
 
     Starts from the shipped seeds of the task's family (all of them for "other"), or from `seeds`: JSON lines with `instruction` and
     perhaps `lang`. A candidate whose ROUGE-L with a seed or an earlier candidate reaches `novelty` is refused. `prompts` is a file that
-    takes the shipped prompts' places; `style` says how the model is asked. Stops early below `floor` usable rows.
+    takes the shipped prompts' places; `style` says how the model is asked. The first wave has `wave` candidates. Stops early below `floor`
+    usable rows.
     """
     out: list[Made] = []
     for lang in langs or task.langs:
