@@ -619,3 +619,15 @@ def test_a_list_in_a_json_reply_becomes_lines_and_not_a_programs_notation():
     made = construct("self_instruct", Scripted(answer, without=("schema",)), task=Task("t", langs=("en",)), rows=1)
     (row,) = examples(made)
     assert row.output == "Wool\ncork" and row.input == '{"a": 1}'
+
+
+def test_a_repair_that_only_repeats_the_reason_is_a_leak():
+    def answer(request: Request) -> str:
+        if request.prompt is not None:
+            return fresh(request, "Tell me about")
+        return (
+            "It declines." if "Fault that was found" in last(request) else "Sorry, but I can't help with that request."
+        )
+
+    made = construct("magpie", Scripted(answer), task=Task("t"), rows=2, tries=1.0, template="chatml", floor=0.0)
+    assert [item.why.partition(":")[0] for item in made] == ["leak", "leak"]

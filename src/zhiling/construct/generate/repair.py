@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from zhiling.construct.generate.asking import Asking, Book, Said, book
 from zhiling.construct.generate.checks import Leak, Scorers, Verify, answers
 from zhiling.construct.generate.floor import Made
+from zhiling.errors import say
+from zhiling.text import normalise
 from zhiling.types import Example, Reject
 
 MARK = "+repair"
@@ -96,7 +98,11 @@ class Finish:
         assert self.repair is not None
         asking = replace(self.asking, book=self.repair)
         words: Mapping[str, str] = self.repair.words("reasons", asking.lang)
-        said = await asking.ask("repair", [(name, _slots(row, why, words)) for name, row, why in rows])
+        asked = [(name, _slots(row, why, words)) for name, row, why in rows]
+        said = [
+            _not_the_reason(one, slots["reason"])
+            for one, (_, slots) in zip(await asking.ask("repair", asked), asked, strict=True)
+        ]
         new = [_repaired(row, one) for (_, row, _), one in zip(rows, said, strict=True)]
         answered = [row for row, one in zip(new, said, strict=True) if not one.fault]
         faults = iter(await self.faults(answered))
@@ -107,6 +113,14 @@ def _slots(row: Example, why: str, words: Mapping[str, str]) -> dict[str, str]:
     """What the model is told: all that the answer stood on, and for our own checks the reason in the prompt's language, not the user's."""
     before = "\n\n".join(message["content"] for message in row.messages(answer=False))
     return {"prompt": before, "output": row.output, "reason": words.get(why.partition(":")[0], why)}
+
+
+def _not_the_reason(said: Said, reason: str) -> Said:
+    """The reply, faulty where it gives back what was said to be wrong."""
+    words = normalise(said.text)
+    if said.fault or not words or (words not in normalise(reason) and normalise(reason) not in words):
+        return said
+    return said._replace(fault=f"leak: {say('it repeats the reason', '重复了所指出的问题')}")
 
 
 def _repaired(row: Example, said: Said) -> Example:
