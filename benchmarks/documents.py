@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--model", default="", help="a model of an OpenAI-compatible endpoint; else the embedded one")
     parser.add_argument("--base-url", default="")
     parser.add_argument("--passages", type=int, default=0, help="passages per language (default: 8; 3 with --quick)")
-    parser.add_argument("--questions", type=int, default=3, help="questions asked for per passage")
+    parser.add_argument("--questions", type=int, default=6, help="questions asked for per passage")
     parser.add_argument("--no-model", action="store_true", help="rules and the documents' own questions alone")
     args = parser.parse_args()
     embedder, folder = Use(), args.data / "10_parallel_docs" / "docs"
@@ -104,10 +104,10 @@ def questions(path: Path) -> list[tuple[str, str]]:
 
 
 def stripped(path: Path) -> str:
-    """The page without its headings and without the questions of its items."""
+    """The page under its title, without its other headings and without the questions of its items."""
 
     def said(block: Block) -> str:
-        return block.text if block.kind != "heading" else ""
+        return block.text if block.kind != "heading" else f"# {block.text}" if block.level == 1 else ""
 
     return "\n\n".join(filter(None, map(said, blocks(enumerate(path.open(encoding="utf-8"), 1))))) + "\n"
 

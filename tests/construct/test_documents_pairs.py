@@ -15,7 +15,7 @@ from zhiling.llm import open_model
 from zhiling.types import Example, Record, Reject, Score, Task
 
 FAQ = Task("faq", "Answer users.\n回答用户。", "faq", ("passage",), "answer", langs=("en", "zh"))
-QA = Task("qa", "Answer from the passage.\n据原文作答。", "qa", ("passage", "question"), "answer", langs=("en", "zh"))
+QA = Task("qa", "Answer from the passage.\n据原文作答。", "qa", ("passage",), "answer", langs=("en", "zh"))
 PASSAGES = {
     "ferry": "The ferry leaves at 7:30 from Pier 4. It returns twelve hours later, and bicycles cost two euros extra.",
     "library": "Late books cost ten cents a day at the town library. Children pay nothing, and the fine stops at five euros.",

@@ -25,8 +25,7 @@ ZH = (
     "费用由镇议会承担。货车须绕行环城路。维修费用为 240 万元，其中一半由郡里出资。渡船只载人和自行车，不载汽车。"
 )
 TASK = Task("sums", "Sum up.\n概括。", "summarisation", ("document",), "summary", langs=("en", "zh"))
-LONG = Task("sums", "Sum up.\n概括。", "summarisation", ("document", "length"), "summary", langs=("en", "zh"))
-DATA = Task("data", "Extract.\n抽取。", "extraction", ("text", "schema"), "json", langs=("en", "zh"))
+DATA = Task("data", "Extract.\n抽取。", "extraction", ("text",), "json", langs=("en", "zh"))
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -67,14 +66,15 @@ def go(make, script=None, records=(), task=TASK, **more):
             "invented: not in the passage: Lower, Marsh",
         ),
         ("The old swing bridge is closed for eleven weeks and a free ferry runs.", "facts: none of Harwick"),
-        ("Harwick 关闭了旧桥。旧桥要关闭十一周。", "language"),
+        ("Harwick 关闭了旧桥，要关闭十一周。", "language"),
         (EN, "compression"),
         ("Closed.", "compression"),
+        ("Harwick closes its swing bridge. A free ferry runs.", "length: 2 sentences, one sentence asked for"),
         ("Harwick wants happy visitors to enjoy every lovely afternoon beside cool water.", "words: the passage has"),
     ],
 )
 def test_what_is_no_summary(said, why):
-    found = wrong(said, record(EN), "short", TASK)
+    found = wrong(said, record(EN), "sentence", TASK)
     assert found.startswith(why) if why else found == ""
 
 
@@ -88,7 +88,7 @@ def test_what_is_no_summary(said, why):
     ],
 )
 def test_what_is_no_chinese_summary(said, why):
-    found = wrong(said, record(ZH), "short", TASK)
+    found = wrong(said, record(ZH), "sentence", TASK)
     assert found.startswith(why) if why else found == ""
 
 
@@ -114,13 +114,13 @@ def test_a_models_summaries_at_each_length_in_both_languages():
 
 
 def test_extracts_need_no_model_and_say_nothing_new():
-    rows, rejects = go(summary, None, [record(EN), record(ZH)], task=LONG, by="extract", lengths=["sentence", "short"])
+    rows, rejects = go(summary, None, [record(EN), record(ZH)], by="extract", lengths=["sentence", "short"])
     assert len(rows) + len(rejects) == 4 and {row.lang for row in rows} == {"en", "zh"}
     for row in rows:
         assert all(part in EN + ZH for part in row.output.replace(". ", ".|").replace("。", "。|").split("|") if part)
         assert length(row.output) <= (80 if row.lang == "en" else 120)
-    asked = {row.prompt.count("in one sentence") + row.prompt.count("一句话") for row in rows}
-    assert asked <= {0, 1} and 1 in asked
+    asked = {row.prompt.count("one sentence") + row.prompt.count("一句话") for row in rows}
+    assert asked <= {0, 1} and 1 in asked  # the length is told
 
 
 def test_chief_facts_are_the_names_said_most():

@@ -55,7 +55,7 @@ async def extract(
 ) -> list[Made]:
     """The data of each passage as JSON of a `schema` (a mapping, or a JSON file), worded by the library.
 
-    The task's first input is the text, its target the JSON; an input `schema` is filled with the schema's keys. Checks: `schema` (valid),
+    The task's first input is the text, its target the JSON; the row's prompt names the schema's keys. Checks: `schema` (valid),
     `values` (each string and number is in the text; those of an enum or const, and booleans, are labels and need not be), `empty` (all
     values null; such rows are kept with `empty`). Raises RecipeError for a schema that cannot be read. Stops early below `floor`.
     """
@@ -95,9 +95,8 @@ def _row(record: Record, said: Said, form: Mapping[str, Any], task: Task, seed: 
         return Reject(task.name, maker, "failed", f"form: {error}", where, said.text, parents)
     if why := wrong(value, form, passage_of(record, task), empty):
         return Reject(task.name, maker, "dropped", why, where, said.text, parents)
-    fields = {task.target: json.dumps(value, ensure_ascii=False)}
-    if "schema" in task.inputs:
-        fields["schema"] = ", ".join(form.get("properties", {})) or json.dumps(form, ensure_ascii=False)
+    keys = ", ".join(form.get("properties", {})) or json.dumps(form, ensure_ascii=False)
+    fields = {task.target: json.dumps(value, ensure_ascii=False), "schema": keys}
     return worded(task, record, fields, seed, maker, parents)
 
 

@@ -74,7 +74,7 @@ async def document_qa(
 ) -> list[Made]:
     """Rows that ask about a passage, worded by the library: passage and question in, answer out.
 
-    The task's first input is the passage; it needs an input `question`. `quote` puts the evidence, letter for letter, behind the answer.
+    The task's first input is the passage. `quote` puts the evidence, letter for letter, behind the answer.
     With `closed_book` the model is asked each question without the passage, and what it knows anyway is dropped. To a share `unanswerable`
     of the questions a row is added that asks the most similar other passage which does not hold the answer, and answers that it does not
     say. Otherwise as `faq`.

@@ -29,10 +29,11 @@ Length: TypeAlias = Literal["sentence", "short", "paragraph"]
 MOST: dict[str, int] = {"sentence": 40, "short": 80, "paragraph": 160}
 """Most tokens of a summary (words; characters in Chinese, for which each is half as many again)."""
 SAID: dict[str, dict[str, str]] = {
-    "sentence": {"en": "in one sentence", "zh": "一句话"},
-    "short": {"en": "in two or three sentences", "zh": "两三句话"},
-    "paragraph": {"en": "in one paragraph", "zh": "一段话"},
+    "sentence": {"en": "one sentence", "zh": "一句话"},
+    "short": {"en": "two or three sentences", "zh": "两三句话"},
+    "paragraph": {"en": "one paragraph", "zh": "一段话"},
 }
+SENTENCES: dict[str, tuple[int, int]] = {"sentence": (1, 1), "short": (2, 3), "paragraph": (2, 10)}
 LEAST, SHARE = 60, 0.6
 """Tokens that a passage must have to be summed up; most of its length that a summary may have."""
 SHOWN = 6000
@@ -75,10 +76,10 @@ async def summary(
 ) -> list[Made]:
     """A summary of each passage at each of the lengths, worded by the library: the task's first input in, its target out.
 
-    `by`: "model" writes; "extract" takes the sentences nearest to the passage's centre as they are, and asks nothing. Where the task has
-    an input `length`, it says the length. Checks: `compression` (length, and at most SHARE of the source), `invented` (no name or number
-    that the source has not), `facts` (at least one of the source's chief names and numbers), `words` (half of its words are the
-    source's), `language`. Stops early below `floor` usable summaries.
+    `by`: "model" writes; "extract" takes the sentences nearest to the passage's centre as they are, and asks nothing. The row's prompt
+    says the length. Checks: `compression` (at most so long, and SHARE of the source), `length` (sentences), `invented` (no name or number
+    that the source has not), `facts` (at least one of the names that the source says most), `words` (half of its words are the source's),
+    `language`. Stops early below `floor` usable summaries.
     """
     shard, out = list[Record](), list[Made]()
     for record in records:
@@ -138,9 +139,7 @@ async def _written(records: Sequence[Record], size: Length, lang: str, asked: As
 def _row(
     record: Record, said: str, size: Length, task: Task, seed: int, maker: str, parents: Sequence[str]
 ) -> Example | Reject:
-    fields = {task.target: said}
-    if "length" in task.inputs:
-        fields["length"] = SAID[size][lang_of(record, task)]
+    fields = {task.target: said, "length": SAID[size][lang_of(record, task)]}
     return worded(task, record, fields, seed, maker, parents)
 
 
@@ -151,9 +150,9 @@ def _extracted(record: Record, size: Length, task: Task, seed: int, embedder: Em
     vectors = embedder(sentences)
     centre = vectors.sum(axis=0)
     nearest = np.round(vectors @ (centre / max(1e-9, float(np.linalg.norm(centre)))), 4)
-    most, taken, used = _most(size, lang), list[int](), 0
+    most, taken, used = min(_most(size, lang), round(SHARE * text.length(plain(passage)))), list[int](), 0
     for at in sorted(range(len(sentences)), key=lambda at: (-nearest[at], at)):
-        if used + text.length(sentences[at]) <= most and (size != "sentence" or not taken):
+        if used + text.length(sentences[at]) <= most and len(taken) < SENTENCES[size][1]:
             taken.append(at)
             used += text.length(sentences[at])
     said = ("" if lang == "zh" else " ").join(sentences[at] for at in sorted(taken))
@@ -179,6 +178,11 @@ def wrong(said: str, record: Record, size: Length, task: Task) -> str:
         return say("language: not the passage's", "language：与原文语言不同")
     if not 3 <= tokens <= min(_most(size, lang), round(SHARE * whole)):
         return say(f"compression: {tokens} tokens of {whole}", f"compression：原文 {whole}，摘要 {tokens}")
+    count, (fewest, most) = sum(one[-1] not in ";；" for one in text.sentences(said)), SENTENCES[size]
+    if not fewest <= count <= most:
+        return say(
+            f"length: {count} sentences, {SAID[size]['en']} asked for", f"length：共 {count} 句，要求{SAID[size]['zh']}"
+        )
     source = f"{record.fields.get('heading', '')}\n{passage}"
     if strange := evidence.invented(said, source):
         return say(

@@ -25,7 +25,12 @@ def wordings(task: Task) -> tuple[Template, ...]:
 def worded(
     task: Task, record: Record, fields: Mapping[str, str], seed: int, maker: str, parents: Sequence[str]
 ) -> Example | Reject:
-    """A record with more fields as one row, in the passage's language; which wording it gets depends on the seed and the fields."""
+    """A record with more fields as one row, in the passage's language; which wording it gets depends on the seed and the fields.
+
+    What is not the task's answer is told in the prompt, whether the task lists it among its inputs or not.
+    """
+    more = tuple(name for name in fields if name not in (*task.inputs, task.target))
+    task = replace(task, inputs=(*task.inputs, *more)) if more else task
     whole = Record(task.name, {**record.fields, **fields}, lang_of(record, task), record.file, record.line)
     made = next(iter(fill([whole], wordings(task), task=task, seed=seed)))
     return replace(made, maker=maker, parents=tuple(parents))
