@@ -96,7 +96,7 @@ def test_a_models_summaries_at_each_length_in_both_languages():
     good = "Harwick closes its old swing bridge for eleven weeks from 4 May; a free ferry runs."
     script = {
         "in one sentence[\\s\\S]*council of": good,
-        "two or three[\\s\\S]*council of": "A new bridge opens in Paris in 1999.",
+        "two or three[\\s\\S]*council of": "A new bridge opens in Paris in 1999. It is free.",
         "一句话": "从五月四日起封闭旧旋转桥十一周，有免费渡船。",
         "两三句": "",
     }
