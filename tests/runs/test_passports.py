@@ -15,18 +15,12 @@ from zhiling.errors import RecipeError
 from zhiling.recipe import build, load
 from zhiling.types import Score
 
-MEASURED = (
-    "echo",
-    "format",
-    "grammar",
-    "language",
-    "length",
-    "pii",
-    "placeholder",
-    "quality",
-    "refusal",
-    "relevance",
-    "wording",
+MEASURED = str.split(
+    "answers asks constraints echo faithful format grammar language length pii placeholder quality readability refusal register relevance safety"
+    " wording"
+)
+FAIR = str.split(
+    "answers asks constraints echo faithful format grammar language pii placeholder quality refusal safety wording"
 )
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -56,14 +50,43 @@ def test_a_shipped_passport_says_what_it_must(name):
         one = told[lang]
         assert one["kind"] in passports.KINDS and one["measure"] in ("auc", "pairs") and one["data"]
         assert 0 <= one["low"] <= one["value"] <= one["high"] <= 1 and one["n"] >= 30
-        assert one["low"] > 0.5, "a metric that is no better than chance has no passport"
+        assert one["low"] > 0.5, "each of these was better than chance"
     assert -1 <= told["length"] <= 1 and told["rows_per_cpu_s"] > 0 and told["cost_per_1000"] == 0
     assert registry.passports()["date"]
 
 
 def test_what_was_fitted_to_the_labels_says_what_cross_validation_gave():
-    for name in ("quality", "wording"):
-        assert 0.5 < registry.passport(name)["en"]["cross_validated"] < 1
+    for name in ("quality", "wording", "safety"):
+        one = registry.passport(name)["en"]
+        assert 0.5 < one["cross_validated"] < 1 and one["cross_validated"] <= one["value"]
+
+
+@pytest.mark.parametrize("name", FAIR)
+def test_a_shipped_passport_compares_chinese_with_english(name):
+    """No metric differs by more than a third of its spread on the same content, and where it differs the page shows it."""
+    told = registry.passport(name)["zh_minus_en"]
+    assert told["n"] >= 100 and told["low"] <= told["value"] <= told["high"]
+    assert told["spread"] == 0 or abs(told["value"]) < told["spread"] / 3
+    for file in ("passports.md", "passports.zh.md"):
+        page = (DOCS / file).read_text(encoding="utf-8")
+        assert all(
+            f"| {name} | {one['set']} | {one['n']} | {one['value']:+.3f}" in page for one in told["sets"] if one["n"]
+        )
+
+
+@pytest.mark.parametrize("name", ["quality", "safety", "wording"])
+def test_a_shipped_passport_says_what_another_groups_name_does(name):
+    told = registry.passport(name)["swapped"]
+    assert [one["set"] for one in told] == ["CrowS-Pairs", "BBQ", "CBBQ (zh)"]
+    assert all(one["n"] >= 100 and 0 <= one["moved"] < 0.05 and one["flipped"] < 0.1 for one in told)
+
+
+def test_fluency_does_not_pass_for_quality():
+    """Clarity tells mended from faulty English, but hardly what editors made of instructions: its passport says so, and it filters nothing."""
+    told = registry.passport("clarity")
+    assert told["en"]["low"] < 0.5 < told["also"][0]["low"]
+    with pytest.raises(RecipeError, match="chance"):
+        recipe({"threshold": {"scorer": "clarity", "min": 0.5}})
 
 
 @pytest.mark.parametrize(("lang", "words"), [("en", "no passport"), ("zh", "没有证书")])
@@ -132,7 +155,7 @@ def test_the_command_shows_them(monkeypatch, lang, words):
 def test_the_command_says_them_to_machines():
     told = json.loads(CliRunner().invoke(app, ["score", "--passport", "--json"]).output)
     assert {row["metric"] for row in told["rows"]} == set(registry.names("scorer"))
-    assert all(row["kind"] is None for row in told["rows"] if row["metric"] == "clarity")
+    assert all(row["kind"] is None for row in told["rows"] if row["metric"] == "verify")
 
 
 def test_without_files_the_command_asks_for_them():

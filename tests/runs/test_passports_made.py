@@ -87,7 +87,7 @@ def test_evidence_has_its_sides_and_says_who_judged(made, shared):
     labels = made[2]
     for make, lang in ((labels.unsafe, "en"), (labels.insults, "zh"), (labels.flask, "en")):
         found = make(shared, lang)
-        assert len(found.good) >= 90 and len(found.bad) >= 90 and found.kind in ("human", "model")
+        assert len(found.good) >= 60 and len(found.bad) >= 60 and found.kind in ("human", "model")
     for make, lang in ((labels.passages, "en"), (labels.passages, "zh"), (labels.cmrc, "zh"), (labels.harmless, "en")):
         pairs = make(shared, lang).pairs
         assert len(pairs) > 200 and all(a.prompt == b.prompt and a.output != b.output for a, b in pairs)
