@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from zhiling import recipe as recipes
-from zhiling import registry, steps
+from zhiling import registry, stages, steps
 from zhiling.data import Source, read
 from zhiling.embed import Use
 from zhiling.errors import RecipeError, say
@@ -231,7 +231,8 @@ def score(rows: Rows, scorers: Sequence[Way], *, model: Mapping[str, Any] | Mode
 
 def select(rows: Rows, selectors: Sequence[Way]) -> Rows:
     """The rows that these selectors keep, one after the other; rows that leak into the held-out ones are dropped first."""
-    chain = recipes.steps_of("selector", ["heldout", *selectors] if rows.heldout else selectors, rows.tasks, {})
+    guards: list[Way] = [*stages.GUARDS] if rows.heldout else []
+    chain = recipes.steps_of("selector", [*guards, *selectors], rows.tasks, {})
     by_key = {(item.example, item.scorer): item for item in rows.scores}
     hand = {
         "scores": by_key,
