@@ -3,14 +3,14 @@
     python benchmarks/induce.py [--quick] [--data DIR] [--json FILE] [--calls N] [--only NAME,NAME] [--seed N] [--cache FILE]
 
 Executor and proposer are the embedded 135M model. What is measured is the likelihood of the right answer, in nats per token: so small a
-model hardly ever writes the exact answer (0 to 4% of 24 rows under three human instructions, 12 tasks), while the likelihood tells
+model hardly ever writes the exact answer (0 to 7% of 24 rows under each of three human instructions, 12 tasks), while the likelihood tells
 instructions apart; it is also what APE calls its log-probability score. No task's description is given, to nobody: worked examples alone.
 
 Per task, rows to learn from and rows held out; only the latter measure:
 * ours: `zhiling.induce` on the rows to learn from, at most N calls (it splits them into its own three sides);
 * people: the instructions that annotators wrote (BIG-bench: the task's own prefix), up to 5 of them, evenly over the list; their median;
 * APE (Zhou et al. 2022) at equal calls: forward generation from five demos, as many proposals as ours has, duplicates out, then the UCB
-  bandit that its authors' release uses by default (5 rows a pull, c = 1), best mean wins. Its prompt is reworded; model and executor are the same.
+  bandit that its authors' release uses by default (5 rows a pull, c = 1), best mean wins. Prompt reworded; model and executor are the same.
 Figures:
 * `win_or_tie_human`, `win_or_tie_ape`: share of tasks where ours is at least as good on the held-out rows, to 1e-9: a tie is equality.
   `not_worse_*`: the share where ours is not worse beyond chance (paired, 95%). `wins_beyond_chance_*`: better beyond chance.

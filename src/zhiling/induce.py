@@ -192,8 +192,8 @@ class _Contest:
         if not self.sides.race or not self.sides.report:
             self.out.notes.append(
                 say(
-                    "fewer than 6 rows: nothing could be raced and reported apart, so quality alone decides",
-                    "数据不足 6 行：无法分开比赛与报告，只按质量排序",
+                    "too few examples (6 are the least) to race and report apart: nothing was executed, quality alone decides",
+                    "示例太少（至少 6 条），无法分开比赛与报告：未执行，只按质量排序",
                 )
             )
             return

@@ -178,11 +178,11 @@ async def _unadapted(found: Proposed, task: Task, lang: str, means: Means) -> No
 
     plain, taken = replace(task, description="", output_format=""), 0
     for hit in sorted(hits, key=lambda hit: (far(hit.row), hit.row.id)) if manner else hits:
+        if taken == BANK:
+            break
         said = hit.row.instruction.strip()
-        if "{" in said or taken == BANK:
-            open_slot = say("an open slot", "有未填的空位")
-            why = open_slot if "{" in said else say(f"not among the {BANK} likest", f"不在最相似的 {BANK} 条之内")
-            found.lost.append(Lost("retrieve", hit.row.id, said, why))
+        if "{" in said:
+            found.lost.append(Lost("retrieve", hit.row.id, said, say("an open slot", "有未填的空位")))
             continue
         before = len(found.entrants)
         _add(found, _worded("retrieve", hit.row.id, said, plain, lang), plain, lang)

@@ -72,6 +72,8 @@ def difference(out: Outcome, a: int, b: int) -> dict[str, Any] | None:
     else:  # no row differed: so many differences, and no more, could have gone unseen
         mean, high = 0.0, 1 - (1 - out.settings.confidence) ** (1 / len(pairs))
         low = -high
+    if out.by == "metric":
+        low, high = max(-1.0, low), min(1.0, high)
     verdict = "better" if low > 0 else "worse" if high < 0 else "cannot tell"
     return {
         "mean": round(mean, 4),

@@ -20,6 +20,8 @@ from zhiling.types import Demo, Record, Reject, Task, content_id
 
 MOST_LABELS = 12
 """Answers that come from a set of at most so many, each seen twice on average, are labels."""
+MOST_ROWS = 5000
+"""Rows of a file that take part at most: a contest asks for hundreds, whatever the file holds."""
 SHORT = 4
 """Answers of at most so many tokens are right or wrong; longer ones are right in part."""
 DATA = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".txt", ".md", ".sqlite", ".xlsx")
@@ -141,12 +143,16 @@ def _training(records: Sequence[Record], heldout: float, seed: int, group: str |
 def _of_file(path: Path, asked: Asked) -> Subject:
     from zhiling.scaffold import ANSWERS
 
-    read, unread = list[Mapping[str, Any]](), 0
-    for _, row in data.rows(path):
-        if isinstance(row, str):
-            unread += 1
-        else:
-            read.append(row)
+    seen = Counter[str]()
+
+    def readable() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for number, row in data.rows(path):
+            seen["unread" if isinstance(row, str) else "read"] += 1
+            if not isinstance(row, str):
+                yield number, row
+
+    drawn = nsmallest(MOST_ROWS, readable(), key=lambda pair: content_id("sample", pair[0]))
+    read, unread = [row for _, row in sorted(drawn, key=lambda pair: pair[0])], seen["unread"]
     if not read:
         raise DataError(
             say("no readable row", "没有可读的数据行"), where=str(path), mend=say("check the file", "请检查文件")
@@ -182,6 +188,10 @@ def _of_file(path: Path, asked: Asked) -> Subject:
         *_counted(unread),
         say(f"input: {', '.join(inputs)}; answer: {target}; metric: {metric}", f"输入：{'、'.join(inputs)}；答案：{target}；指标：{metric}"),
     ]  # fmt: skip
+    if seen["read"] > len(read):
+        notes.append(
+            say(f"{len(read)} of {seen['read']} rows were drawn", f"从 {seen['read']} 行中抽取了 {len(read)} 行")
+        )
     return _made(task, rows, notes, asked, None, None, Path())
 
 

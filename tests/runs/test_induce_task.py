@@ -129,3 +129,16 @@ def test_the_sides_never_meet_and_depend_on_nothing_but_rows_and_seed(count, see
 def test_demos_name_their_fields_where_there_are_several(tmp_path):
     found = subject(lines(tmp_path / "a.jsonl", [{"a": "1", "b": "2", "output": "3"}]))
     assert demos(found.rows, found.task)[0].input == "a: 1\nb: 2"
+
+
+def test_of_a_large_file_rows_are_drawn_evenly(tmp_path, monkeypatch):
+    from zhiling import induce_task
+
+    monkeypatch.setattr(induce_task, "MOST_ROWS", 40)
+    rows = [{"input": f"row {number}", "output": "early" if number < 500 else "late"} for number in range(1000)]
+    found = subject(lines(tmp_path / "a.jsonl", rows))
+    late = sum(row.answers == ("late",) for row in found.rows)
+    assert len(found.rows) == 40 and 8 < late < 32 and any("40 of 1000" in note for note in found.notes)
+    assert [row.fields["input"] for row in found.rows] == sorted(
+        (row.fields["input"] for row in found.rows), key=lambda said: int(said[4:])
+    )
