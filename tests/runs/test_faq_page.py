@@ -205,6 +205,7 @@ def test_the_shipped_recipe_needs_no_model(tmp_path):
     assert "questions · 52 of 52 passages cited" in render(page, "faq.md.j2")
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_shipped_recipe_for_question_answering(tmp_path):
     with Run(load(RECIPES / "document_qa.yaml"), tmp_path, until="select") as work:
