@@ -10,6 +10,7 @@ import ast
 import doctest
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -226,12 +227,12 @@ class _Loop:
         said = await self.asking.ask("mend", slots) if bad else []
         out: list[Made] = []
         drafts: list[Example] = []
-        for (name, row, _), one in zip(bad, said, strict=True):
+        for (_, row, why), one in zip(bad, said, strict=True):
             blocks = [block.strip() for block in _blocks.findall(one.text)]
             maker = f"{self.maker}+repair"
             if one.fault or not blocks:
-                why = one.fault or f"form: {say('no program', '没有程序')}"
-                out.append(failed(row.task, maker, one._replace(fault=why), f"mend {name}", row.parents))
+                unmended = f"{why} ({one.fault or say('sent back, and no program came', '退回后没有得到程序')})"
+                out.append(_refused(replace(row, maker=maker), unmended))
             else:
                 drafts.append(self._made(row.instruction, blocks, maker, (*row.parents, one.key)))
         scores = check(drafts, **self.limits)

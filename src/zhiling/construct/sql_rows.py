@@ -247,11 +247,14 @@ class _Loop:
         said = await self.asking.ask("mend", slots) if bad else []
         drafts: list[tuple[Example, str]] = []
         out: list[Made] = []
-        for (name, row, _), one in zip(bad, said, strict=True):
+        for (name, row, why), one in zip(bad, said, strict=True):
             query = statement(one.text)
             if one.fault or not query:
-                fault = one.fault or f"form: {say('no query', '没有查询')}"
-                out.append(failed(self.made.task, f"{self.maker}+repair", one._replace(fault=fault), f"mend {name}"))
+                unmended = f"{why} ({one.fault or say('sent back, and no query came', '退回后没有得到查询')})"
+                parents = (*row.parents, one.key) if one.key else row.parents
+                out.append(
+                    Reject(row.task, f"{self.maker}+repair", "dropped", unmended, text=row.output, parents=parents)
+                )
             else:
                 question = row.input.rpartition("问题：" if self.made.lang == "zh" else "Question: ")[2]
                 maker, parents = f"{self.maker}+repair", (*row.parents, one.key)

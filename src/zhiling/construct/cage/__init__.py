@@ -75,16 +75,18 @@ def run_all(
     *,
     read: Sequence[str] = (),
     path: Sequence[str] = (),
+    modules: Sequence[str] = (),
     limits: Limits | None = None,
     cage: str = "",
 ) -> list[Outcome]:
     """Run each (program, stdin) in the cage, one after the other, each with the whole of `limits`; their outcomes in order.
 
-    `read` are files and folders that they may also see, `path` folders to import from. They share a cage, so that its walls are built once,
+    `read` are files and folders that they may also see, `path` folders to import from, `modules` what they all import, which is then done
+    once. They share a cage, so that its walls are built once,
     and what one leaves in /tmp is removed before the next. Raises EngineError where no cage holds on this machine. `cage` names one for
     tests; by default the strongest is taken.
     """
-    found = _run(programs, [*read, *path], list(path), limits or Limits(), cage or need())
+    found = _run(programs, [*read, *path], list(path), limits or Limits(), cage or need(), list(modules))
     return [*found, *[Outcome("killed", "", "SIGKILL")] * (len(programs) - len(found))]
 
 
@@ -164,11 +166,16 @@ print(json.dumps(got))
 
 
 def _run(
-    programs: Sequence[tuple[str, str]], read: list[str], path: list[str], limits: Limits, cage: str
+    programs: Sequence[tuple[str, str]],
+    read: list[str],
+    path: list[str],
+    limits: Limits,
+    cage: str,
+    modules: Sequence[str] = (),
 ) -> list[Outcome]:
     places = _outermost([*_readable(), *(os.path.abspath(place) for place in read)])
     job = {
-        "cage": cage, "programs": list(programs), "read": places, "path": path,
+        "cage": cage, "programs": list(programs), "read": places, "path": path, "modules": modules,
         "seconds": limits.seconds, "memory": limits.memory << 20, "output": limits.output << 10,
     }  # fmt: skip
     task, out, report = (os.memfd_create(name) for name in ("task", "out", "report"))

@@ -9,6 +9,7 @@ and the filter of system calls. A file that is loaded by name here (`rules`) is 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import io
 import json
@@ -49,6 +50,9 @@ def main() -> None:
         random = ["/dev/urandom"] if os.path.exists("/dev/urandom") else []
         rules.lock_files([*read, *random], ["/dev/null", *(["/tmp"] if own else [])])
     kept = {place for place, _, names in os.walk("/tmp") for place in (place, *(f"{place}/{name}" for name in names))}
+    sys.path.extend(job["path"])
+    for name in job["modules"]:
+        importlib.import_module(name)
     for program, text in job["programs"]:
         os.write(report, json.dumps(watched(program, text, job, report)).encode() + b"\n")
         if own:
@@ -102,18 +106,17 @@ def confined(program: str, text: str, job: dict[str, Any], account: int, mark: s
     try:
         rules.limit(int(job["seconds"]) + 1, job["memory"], job["output"])
         rules.filter_calls()
-        said = run(program, text, job["path"])
+        said = run(program, text)
         sys.stdout.flush()
         os.write(account, (mark + json.dumps(said)).encode())
     finally:
         os._exit(0)
 
 
-def run(program: str, text: str, path: list[str]) -> dict[str, str]:
+def run(program: str, text: str) -> dict[str, str]:
     """Run the program as `__main__`; how it ended. Leaving early is no success: what follows, tests perhaps, was never run."""
     sys.stdin = io.StringIO(text)
     sys.argv = ["program"]
-    sys.path.extend(path)
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     try:

@@ -40,9 +40,10 @@ _common = frozenset(_COMMON.split())
 def dialogue(examples: Sequence[Example], *, turns: Annotated[int, Ge(2)] = 4) -> Iterator[Score]:
     """Users and assistant take turns, the user first, each says something and nothing twice, in one language, and turns refer back.
 
-    A conversation is the row's history, prompt and answer, or a transcript ("User: ... Assistant: ...", 用户：… 助手：…) as its answer; of
-    fewer than `turns` turns it is 0.0. A turn refers back when it shares a word with earlier ones that is no mere grammar, or points
-    ("that", 它): every answer must so refer to its question or what came before, and a user's turn at least once after the first.
+    A conversation is the row's history, prompt and answer; or a transcript ("User: ... Assistant: ...", 用户：… 助手：…) as its answer; or one
+    as its input, with the answer as the last turn. Fewer than `turns` turns are 0.0. A turn refers back when it shares a word with earlier
+    ones that is no mere grammar, points ("that", 它), answers a question, or asks back: every answer must, and after the first at least one
+    turn of the user's. That is a floor: an answer that strays and says "that" is not found.
     """
     for row in examples:
         said = conversation(row)
@@ -53,11 +54,17 @@ def dialogue(examples: Sequence[Example], *, turns: Annotated[int, Ge(2)] = 4) -
 def conversation(row: Example) -> list[Turn]:
     """The turns of a row, without a system turn."""
     if not row.history and len(_speaker.findall(row.output)) > 1:
-        parts = _speaker.split(row.output)[1:]
-        pairs = zip(parts[::2], parts[1::2], strict=True)
-        return [("user" if name.lower() in _USERS else "assistant", text.strip()) for name, text in pairs]
+        return _transcript(row.output)
+    if not row.history and len(_speaker.findall(row.input)) > 1:
+        return [*_transcript(row.input), ("assistant", row.output)]
     turns = [*row.history, ("user", row.prompt), ("assistant", row.output)]
     return [(role, text) for role, text in turns if role != "system"]
+
+
+def _transcript(text: str) -> list[Turn]:
+    parts = _speaker.split(text)[1:]
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return [("user" if name.lower() in _USERS else "assistant", said.strip()) for name, said in pairs]
 
 
 def judged(said: Sequence[Turn], least: int) -> str:
@@ -85,19 +92,19 @@ def judged(said: Sequence[Turn], least: int) -> str:
 
 
 def _apart(said: Sequence[Turn]) -> str:
+    """Where a conversation falls apart: an answer or all questions that have nothing to do with what was said before."""
     known: set[str] = set()
     back = 0
     for at, (role, text) in enumerate(said):
-        words = {token for token in tokens(text) if token not in _common}
-        refers = (
-            bool(words & known) or (at > 0 and _pointing.search(text) is not None) or (at > 0 and len(tokens(text)) < 4)
-        )
+        words = {token[:5] for token in tokens(text) if token not in _common}  # "clean" and "cleaned" are one word
+        points = _pointing.search(text) is not None or len(tokens(text)) < 4
+        # What follows a question is its answer, whatever its words; and an assistant may ask what is meant.
+        asks = re.search(r"[?？]", said[at - 1][1] if role == "user" else text) is not None
+        refers = at > 0 and (bool(words & known) or points or asks)
         if role == "assistant" and not refers:
-            return say(
-                f"turn {at + 1} does not take up what was said: {cut(text, 60)}",
-                f"第 {at + 1} 轮与前文无关：{cut(text, 60)}",
-            )
-        back += role == "user" and at > 0 and refers
+            where, shown = at + 1, cut(text, 60)
+            return say(f"turn {where} does not take up what was said: {shown}", f"第 {where} 轮与前文无关：{shown}")
+        back += role == "user" and refers
         known |= words
     if len(said) > 2 and not back:
         return say("no question after the first goes into what was said", "首轮之后的提问都与前文无关")

@@ -192,6 +192,7 @@ def answers(
             [(_program(), job) for job in jobs],
             read=[str(file.resolve())],
             path=path,
+            modules=["sqlite3", *(["duckdb"] if path else [])],
             limits=cage.Limits(seconds + 2, room, 4096),
         )
         for place, end in zip(at, ended, strict=True):
