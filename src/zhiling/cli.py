@@ -213,13 +213,14 @@ def export(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Where the recipe goes. 配方放在哪里。", metavar="DIR")],
-    data: Annotated[Path | None, typer.Option(help="A CSV, JSONL or Markdown file of yours. 你的数据文件。")] = None,
+    data: Annotated[Path | None, typer.Option(help="Rows, documents (one or a folder), or a database of yours. 你的数据。")] = None,
     task: Annotated[str, typer.Option(help="What the model should learn, in words. 任务说明。")] = "",
+    family: Annotated[str, typer.Option(help="classification, qa, sql, ...; guessed if left out. 任务类别。")] = "",
 ) -> None:
     """Scaffold a recipe for your data. 为你的数据生成配方骨架。"""
     from zhiling.scaffold import scaffold
 
-    path = scaffold(folder, data, task)
+    path = scaffold(folder, data, task, family)
     print(
         say(
             f"written: {path}\nnext: zhiling run {folder} --plan",

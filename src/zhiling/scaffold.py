@@ -38,10 +38,12 @@ FAMILIES = {
 }
 
 
-def scaffold(folder: Path, data: Path | None, description: str) -> Path:
+def scaffold(folder: Path, data: Path | None, description: str, family: str = "") -> Path:
     """Write `folder/recipe.yaml` for a data file, or, without one, with a small data file to replace; returns the recipe's path.
 
-    The answer's column is guessed by its name (else the last one), the family by the answer, the language by the text.
+    Documents, one or a folder of them, become questions and answers with their evidence; with the family "sql", questions and queries
+    are made for a database (SQLite, DuckDB, or a script that builds one). Of other data the answer's column is guessed by its name (else
+    the last one), the family by the answer, the language by the text.
     """
     path = folder / "recipe.yaml"
     if path.exists():
@@ -50,6 +52,10 @@ def scaffold(folder: Path, data: Path | None, description: str) -> Path:
             where=str(path),
             mend=say("choose another folder", "请另选文件夹"),
         )
+    if data is not None and family == "sql":
+        return _written(path, _on_database(_beside(data, folder), description))
+    if data is not None and _documents(data):
+        return _written(path, _on_documents(_beside(data, folder), description))
     folder.mkdir(parents=True, exist_ok=True)
     if data is None:
         data = folder / "data.csv"
@@ -73,18 +79,80 @@ def scaffold(folder: Path, data: Path | None, description: str) -> Path:
         folder,
         inputs,
         target,
-        FAMILIES.get(target, "other"),
+        family or FAMILIES.get(target, "other"),
         answers,
         description,
         str(first[inputs[0]] if inputs else first[target]),
     )
-    text = yaml.safe_dump(_recipe(folder, task), allow_unicode=True, sort_keys=False, width=120)
+    return _written(path, _recipe(task))
+
+
+def _written(path: Path, recipe: dict[str, Any]) -> Path:
+    recipe = {"name": path.parent.resolve().name, "seed": 7, **recipe}
     head = say(
-        "# zhiling run . --plan   shows what this will do; docs/recipe.md explains every key.\n",
-        "# zhiling run . --plan 预览将要执行的内容；docs/recipe.md 解释每个键。\n",
+        "# zhiling run . --plan   shows what this will do; docs/guide.md explains recipes.\n",
+        "# zhiling run . --plan 预览将要执行的内容；docs/guide.zh.md 讲解配方。\n",
     )
-    path.write_text(head + text, encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(head + yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False, width=120), encoding="utf-8")
     return path
+
+
+def _beside(data: Path, folder: Path) -> str:
+    """The data's path as the recipe says it: relative where the data lie in the recipe's folder. Raises DataError where there are none."""
+    if not data.exists():
+        raise DataError(say("no such file", "文件不存在"), where=str(data), mend=say("check the path", "请检查路径"))
+    try:
+        return str(data.resolve().relative_to(folder.resolve()))
+    except ValueError:
+        return str(data.resolve())
+
+
+def _documents(data: Path) -> bool:
+    """Whether the data are documents to be read by passages, and no rows: a folder of documents alone, or one without answers."""
+    from zhiling.data import documents
+
+    prose = set(documents.SUFFIXES) - {"srt", "vtt", "ass", "ssa"}
+    if data.is_dir():
+        files = [path for path in data.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        return bool(files) and {path.suffix.lower().lstrip(".") for path in files} <= prose
+    if data.suffix.lower().lstrip(".") not in prose:
+        return False
+    if data.suffix.lower() in (".md", ".markdown"):  # a handbook with its own questions and answers is a data set
+        return not any(isinstance(row, dict) and row.get("answer") for _, row in documents.markdown(data))
+    return True
+
+
+def _on_documents(data: str, description: str) -> dict[str, Any]:
+    task = {
+        "family": "qa", "description": description or say("Answer a question from a passage.", "根据一段原文回答问题。"),
+        "langs": ["en", "zh"], "inputs": ["passage", "question"], "target": "answer", "metric": "f1",
+        "data": {"path": data, "format": "passages"}, "group": "passage", "heldout": 0.2,
+    }  # fmt: skip
+    return {
+        "models": {"embedded": {"provider": "gguf"}},
+        "tasks": {"mine": task},
+        "construct": [
+            {"document_qa": {"ways": ["own", "rules", "model"], "questions": 2, "unanswerable": 0.2, "quote": True}}
+        ],
+        "score": ["length", "language", "echo", "refusal", "placeholder", "format", "faithful"],
+        "select": ["exact", "semantic"],
+        "tune": {"model": "embedded", "epochs": 2},
+        "evaluate": {"rows": 40},
+    }
+
+
+def _on_database(database: str, description: str) -> dict[str, Any]:
+    task = {
+        "family": "sql", "description": description or say("Write the SQL query that answers a question.", "写出回答问题的 SQL 查询。"),
+        "langs": ["en", "zh"], "metric": "exact_match", "verifier": {"sql": {"database": database}},
+    }  # fmt: skip
+    return {
+        "tasks": {"mine": task},
+        "construct": [{"sql": {"database": database, "drawn": 200, "unanswerable": 0.2}}],
+        "score": ["length", "placeholder"],
+        "select": ["exact"],
+    }
 
 
 def _task(
@@ -110,18 +178,13 @@ def _task(
     else:
         task |= {"inputs": inputs, "target": target}
     task["metric"] = "exact_match" if family == "classification" else "f1"
-    try:
-        task["data"] = str(data.resolve().relative_to(folder.resolve()))
-    except ValueError:
-        task["data"] = str(data.resolve())
+    task["data"] = _beside(data, folder)
     task["heldout"] = 0.2
     return task
 
 
-def _recipe(folder: Path, task: dict[str, Any]) -> dict[str, Any]:
+def _recipe(task: dict[str, Any]) -> dict[str, Any]:
     return {
-        "name": folder.resolve().name,
-        "seed": 7,
         "models": {"embedded": {"provider": "gguf"}},
         "tasks": {"mine": task},
         "construct": [{"template": {"per_record": 2}}, {"retrieve": {"keep": 2}}],

@@ -9,6 +9,10 @@ import making
 import pytest
 from test_bad_input import zhiling
 
+from zhiling import recipe as recipes
+from zhiling.plan import estimate
+from zhiling.scaffold import scaffold
+
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
@@ -130,3 +134,22 @@ def test_ctrl_c_is_told_and_the_same_command_goes_on(tmp_path):
     rest = work.stderr.read()
     assert work.wait(60) == 1 and "interrupted; the same command goes on" in rest and "Traceback" not in rest
     assert zhiling("run", recipe, "-o", tmp_path / "out", "--workers", 1).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "more", "made"),
+    [
+        ("指南.md", "# 指南\n\n## 安装\n\n先下载，再解压到任意文件夹。\n", [], "document_qa"),
+        ("docs/a.txt", "A shop opens at nine. It closes at five.\n", [], "document_qa"),
+        ("shop.sql", "create table goods (name text, price real); insert into goods values ('茶', 3);", ["--family", "sql"], "sql"),
+    ],
+)  # fmt: skip
+def test_init_knows_documents_and_databases(tmp_path, name, text, more, made):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    data = file.parent if "/" in name else file
+    scaffold(tmp_path / "mine", data, "", *more[1:])
+    recipe = recipes.load(tmp_path / "mine")
+    assert [step.kind for step in recipe.construct] == [made]
+    assert estimate(recipe)[0]["step"] == "read mine" if made != "sql" else recipe.score[0].kind == "verify"
