@@ -11,11 +11,10 @@ from zhiling.embed import Use
 from zhiling.errors import DataError, say
 from zhiling.pool import Fates, Marks, Pool
 from zhiling.recipe import Step
+from zhiling.stages import GUARDS
 from zhiling.store import Done, current
 from zhiling.types import Task, content_id
 
-GUARDS = ("heldout", "decontaminate")
-"""Selectors that keep evaluation honest, whatever a row's worth: with them no other need agree."""
 DRAWS = 2000
 
 

@@ -15,12 +15,11 @@ from zhiling import prove
 from zhiling.embed import Use
 from zhiling.errors import DataError, say
 from zhiling.pool import Pool
+from zhiling.stages import GUARDS
 from zhiling.store import Done, Output, read
 from zhiling.tables import tables
 from zhiling.types import Example, row_seed
 
-GUARDS = ("heldout", "decontaminate")
-"""Selectors that keep the evaluation honest, whatever a row's worth."""
 AT_ONCE = 512  # rows read at a time while an arm is filled
 LEAST = 250  # tokens from which on tuning on them means something
 LONG = 512  # tokens that a row may have at most: a probe is to be short
