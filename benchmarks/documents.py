@@ -7,8 +7,10 @@ The shared TiDB (zh) and SRS (zh, en) FAQs lose their headings and the list item
 the constructor `faq`. Headings of fewer than three words ("Console") are topics and not asked for.
 
 `faq_recall`: share of the questions taken out for which a question made from the passage that holds their answer has a cosine >= MATCH,
-fixed beforehand. Beside it how often that happens by `chance` (with questions made from other passages of the document), and what the
-threshold makes of labelled pairs of questions and of different headings of one FastAPI page. `supported`: share of the answers whose
+fixed beforehand; `faq_nearest`: share for which such a question is nearer to it than to any other question of the page, however far, since
+terse headings ("How to Upgrade") are seldom near to a whole sentence. Beside each how often that happens by chance (with as many questions
+made from other passages of the page), and what the threshold makes of labelled pairs of questions and of different headings of one FastAPI
+page. `supported`: share of the answers whose
 words, numbers and names are in the cited passage (scorer `faithful` >= FAITHFUL, where it gives a value) and that are found in it as a
 stretch; answers of a small model are the document's own text, so that this tells little of it. `own_recall`: the same questions, word for
 word, from the pages left whole, with no model at all.
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--base-url", default="")
     parser.add_argument("--passages", type=int, default=0, help="passages per language (default: 8; 3 with --quick)")
     parser.add_argument("--questions", type=int, default=6, help="questions asked for per passage")
+    parser.add_argument("--cache", type=Path, help="a file that keeps the replies, so that a second run asks nothing")
     parser.add_argument("--no-model", action="store_true", help="rules and the documents' own questions alone")
     args = parser.parse_args()
     embedder, folder = Use(), args.data / "10_parallel_docs" / "docs"
@@ -147,7 +150,7 @@ async def ask(made: Sequence[Sample], args: argparse.Namespace) -> list[Example]
     spec: dict[str, Any] = {"provider": "gguf"}
     if args.model:
         spec = {"provider": "openai", "model": args.model, **({"base_url": args.base_url} if args.base_url else {})}
-    model = None if args.no_model else open_model(spec, cache=None)
+    model = None if args.no_model else open_model(spec, cache=args.cache)
     ways = ["own", "rules", *(["model"] if model else [])]
     out: list[Any] = []
     for path, records, _ in made:
@@ -175,7 +178,9 @@ def measured(
     asked = [(path, *one) for path, _, some in mine for one in some]
     passages = {record.id: record.fields["passage"] for _, records, _ in mine for record in records}
     here = [row for row in found if row.parents[0] in passages]
-    hits, chance = 0, list[float]()
+    pages = {path: [question for question, _ in questions(path)] for path, _, _ in mine}
+    nearest = _nearest(pages, mine, here, embedder)
+    hits, close, chance, luck = list[bool](), list[bool](), list[bool](), list[bool]()
     vectors = embedder([row.instruction for row in here])
     for (path, question, _, holder), vector in zip(asked, embedder([one[1] for one in asked]), strict=True):
         cosines = np.round(vectors @ vector, 4) if here else np.zeros(0)
@@ -184,21 +189,37 @@ def measured(
         others = [at for at, row in enumerate(here) if row.parents[0] in document and row.parents[0] != holder]
         best = max(own_ones, key=lambda at: cosines[at], default=-1)
         cosine = float(cosines[best]) if best >= 0 else 0.0
-        hits += cosine >= MATCH
-        if own_ones and others:  # as many questions of other passages of the document, so that the two compare
+        hits.append(cosine >= MATCH)
+        close.append(any(nearest[at] == question for at in own_ones))
+        if own_ones and others:  # as many questions of other passages of the page, so that the two compare
             some = random.Random(7).sample(others, min(len(own_ones), len(others)))
-            chance.append(float(max(cosines[some]) >= MATCH))
+            chance.append(bool(max(cosines[some]) >= MATCH))
+            luck.append(any(nearest[at] == question for at in some))
         if code:
-            nearest = here[best].instruction if best >= 0 else ""
-            rows.append({"document": path.name, "question": question, "cosine": round(cosine, 4), "nearest": nearest})
+            said = here[best].instruction if best >= 0 else ""
+            rows.append({"document": path.name, "question": question, "cosine": round(cosine, 4), "nearest": said})
     good = [supported(row, passages[row.parents[0]]) for row in here]
     end = f"_{code}" if code else ""
     return {
-        f"faq_recall{end}": round(hits / len(asked), 4) if asked else None,
-        f"supported{end}": round(sum(good) / len(good), 4) if good else None,
-        f"chance{end}": round(float(np.mean(chance)), 4) if chance else None,
+        f"faq_recall{end}": _mean(hits), f"faq_nearest{end}": _mean(close), f"supported{end}": _mean(good),
+        f"chance{end}": _mean(chance), f"chance_nearest{end}": _mean(luck),
         f"asked_for{end}": len(asked), f"made{end}": len(here), f"passages{end}": len(passages),
     }  # fmt: skip
+
+
+def _mean(found: Sequence[bool]) -> float | None:
+    return round(sum(found) / len(found), 4) if found else None
+
+
+def _nearest(pages: dict[Path, list[str]], mine: Sequence[Sample], here: Sequence[Example], embedder: Use) -> list[str]:
+    """The page's question that each made question is nearest to."""
+    page_of = {record.id: path for path, records, _ in mine for record in records}
+    vectors = {path: embedder(said) for path, said in pages.items()}
+    made = embedder([row.instruction for row in here])
+    return [
+        pages[page_of[row.parents[0]]][int(np.argmax(np.round(vectors[page_of[row.parents[0]]] @ vector, 4)))]
+        for row, vector in zip(here, made, strict=True)
+    ]
 
 
 def supported(row: Example, passage: str) -> bool:

@@ -222,6 +222,7 @@ def test_a_text_of_200_mb_streams(tmp_path, shape):
         "print(count, int(peak.split()[1]) // 1024)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    path.unlink()  # pytest keeps the folders of several runs
     count, megabytes = map(int, done.stdout.split())
     assert count == 20000 and megabytes < 80
 
