@@ -191,6 +191,16 @@ def test_encodings(tmp_path, name, encoding, text):
     assert row["passage"] == text and not bad
 
 
+def test_a_gzipped_text_is_read_and_one_cut_short_is_told(tmp_path):
+    import gzip
+
+    path = written(tmp_path, "a.md.gz", gzip.compress(GUIDE.encode() * 50))
+    assert len(read(path)[0]) == 4 * 50
+    path.write_bytes(path.read_bytes()[:-20])
+    good, ((_, why),) = read(path)
+    assert len(good) > 10 and "gzip file is damaged" in why
+
+
 def test_plain_text_chapters_questions_and_paragraphs(tmp_path):
     text = "第一章 开始\n\n她走了很远。\n\n2.1 Setup\n\nPlug it in.\n\nQ: Is it loud?\nA: No.\n\n2024 was a good year for all of us.\n"
     good, _ = read(written(tmp_path, "t.txt", text))

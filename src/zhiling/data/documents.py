@@ -104,12 +104,15 @@ def passages(path: Path, source: str = "") -> Iterator[Row]:
     module, _, name = _READERS[kind].partition(":")
     reader = getattr(importlib.import_module(f"zhiling.data.{module}"), name)
     found = 0
-    for row in pack(reader(path, troubles), source or path.name):
-        while troubles:
+    try:
+        for row in pack(reader(path, troubles), source or path.name):
+            while troubles:
+                found += 1
+                yield troubles.pop(0)
             found += 1
-            yield troubles.pop(0)
-        found += 1
-        yield row
+            yield row
+    except DataError as error:  # a damaged gzip file costs itself alone, as any damaged document does
+        troubles.append((found, error.what))
     yield from troubles
     if not found and not troubles:
         yield 0, say("the document holds no text", "文档中没有文字")
@@ -160,7 +163,8 @@ def kind_of(path: Path) -> str | tuple[str]:
         return (_else(suffix, what if head else say("an empty file", "空文件")),)
     if kind not in _READERS:
         return (say(f"no reader for '.{suffix}' files", f"没有读取 .{suffix} 文件的方法"),)
-    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    packed = head.startswith(b"\x1f\x8b") and path.suffix.lower() == ".gz" and kind != "html"
+    if b"\0" in head and not packed and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return (_else(suffix, say("no text: it holds NUL bytes", "并非文本：含有空字节")) + _utf8(),)
     return "html" if kind == "txt" and _is_html(head) else kind
 
