@@ -242,7 +242,7 @@ def grouped(entries: Sequence[Entry], embedder: Embedder) -> list[tuple[str, lis
     """[(topic, entries)]: by the section that they stand in, else by the document; those of more than MANY are parted by meaning."""
     sections: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
-        sections.setdefault((entry.row.lang, entry.cites[0].file, _section(entry)), []).append(entry)
+        sections.setdefault((_spoken(entry), entry.cites[0].file, _section(entry)), []).append(entry)
     documents: dict[tuple[str, str], list[Entry]] = {}
     out: list[tuple[str, list[Entry]]] = []
     for (lang, file, topic), some in sections.items():
@@ -255,7 +255,12 @@ def grouped(entries: Sequence[Entry], embedder: Embedder) -> list[tuple[str, lis
         title = (some[0].cites[0].fields.get("title") or Path(file).stem) if several or out else ""
         out += [(title, some)] if len(some) <= MANY else _by_meaning(some, embedder, lang, title)
     place = {id(entry): at for at, entry in enumerate(entries)}
-    return sorted(out, key=lambda group: (group[1][0].row.lang, place[id(group[1][0])]))
+    return sorted(out, key=lambda group: (_spoken(group[1][0]), place[id(group[1][0])]))
+
+
+def _spoken(entry: Entry) -> str:
+    """The language that a question is asked in: error messages and names in it do not make it English."""
+    return "zh" if re.search(f"[{text.HAN}]", entry.question) else "en"
 
 
 def _section(entry: Entry) -> str:
