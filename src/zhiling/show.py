@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhiling.errors import DataError, say
+from zhiling.errors import DataError, EngineError, say
 from zhiling.store import current, views
 from zhiling.text import cut
 
@@ -282,5 +282,20 @@ def environment() -> list[dict[str, Any]]:
         {"what": say("cores", "核数"), "is": len(os.sched_getaffinity(0)), "for": ""},
         {"what": say("memory", "内存"), "is": f"{memory:.1f} GB", "for": ""},
         {"what": "GPU", "is": gpu, "for": "tune"},
+        {
+            "what": say("cage for programs", "程序隔离"),
+            "is": _cage(),
+            "for": say("verify code and SQL", "校验代码和 SQL"),
+        },
     ]
     return rows
+
+
+def _cage() -> str:
+    """Which cage holds on this machine; else why none does."""
+    from zhiling.construct import cage
+
+    try:
+        return cage.need()
+    except EngineError as error:
+        return f"{error.what} — {error.mend}"

@@ -47,7 +47,17 @@ def read_data(run: Run) -> dict[str, list[Output]]:
     for name, outputs in shards.items():
         if not outputs and run.recipe.tasks[name].sources():
             see = 'zhiling sql RUN "select * from rejects"'
+            first = next(
+                (
+                    row
+                    for done in run.done
+                    if done.stage == f"read/{name}"
+                    for row in read(run.folder, done.of("rejects"))
+                ),
+                None,
+            )
             what = say(f"the task '{name}' has no usable rows", f"任务“{name}”没有可用的数据行")
+            what += f" ({first.where}: {first.why})" if first else ""
             mend = say(f"see the quarantined ones: {see}", f"查看被隔离的行：{see}")
             raise DataError(what, where=f"tasks.{name}.data", mend=mend)
     return shards
