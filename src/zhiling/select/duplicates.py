@@ -7,14 +7,11 @@ from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zhiling.errors import RecipeError, say
 from zhiling.registry import selector
-from zhiling.select import spill
-from zhiling.select.join import Agree, jaccards
+from zhiling.select.parts import OVER, PARTS, Parts
 from zhiling.select.rank import Scores, best_order, distinct, each, fields, ids
-from zhiling.select.shingles import Ints
 from zhiling.select.spill import Tokens
 from zhiling.select.walk import walk
 from zhiling.text import normalise
@@ -89,7 +86,8 @@ def near(
     given, folder = bytearray(), getattr(rows, "folder", None)
     tokens = Tokens(_parts(rows, given), len(PARTS), folder)
     try:
-        agree = None if over == "output" else _agree(tokens, order, np.array(given, dtype=bool), n, threshold / 2, over)
+        has = np.array(given, dtype=bool)
+        agree = None if over == "output" else Parts(tokens, order, has, n, threshold / 2, over == "prompt+output")
         rival, jaccard = walk(tokens, order, OVER[over], n, threshold, agree, folder)
     finally:
         tokens.close()
@@ -106,36 +104,8 @@ def near(
     yield from each(examples, rows, verdict)
 
 
-PARTS = ("history", "instruction", "input", "output")
-OVER = {"prompt+output": slice(0, 4), "prompt": slice(0, 3), "output": slice(3, 4)}
-HISTORY, INSTRUCTION, INPUT, OUTPUT = (slice(at, at + 1) for at in range(len(PARTS)))
-
-
 def _parts(rows: Sequence[Example], given: bytearray) -> Iterator[tuple[str, ...]]:
     """The rows' texts by PARTS; `given` notes which rows have an input."""
     for history, instruction, given_input, output in fields(rows, PARTS):
         given.append(bool(given_input.strip()))
         yield "\n".join(content for _, content in history) if history else "", instruction, given_input, output
-
-
-def _agree(tokens: Tokens, order: Ints, given: NDArray[np.bool_], n: int, least: float, over: str) -> Agree:
-    """The test that no part of two rows differs altogether. Instruction and input are told apart where both rows have an input."""
-
-    def agree(a: Ints, b: Ints) -> NDArray[np.bool_]:
-        a, b = order[a], order[b]
-        sizes = tokens.counts[a].sum(axis=1, dtype=np.int64) + tokens.counts[b].sum(axis=1, dtype=np.int64)
-        return np.concatenate([alike_in_all(a[part], b[part]) for part in spill.cut(sizes, spill.RESIDENT // 2)])
-
-    def alike_in_all(a: Ints, b: Ints) -> NDArray[np.bool_]:
-        used, at = np.unique(np.concatenate([a, b]), return_inverse=True)
-        one, other = at[: len(a)], at[len(a) :]
-
-        def alike(part: slice) -> NDArray[np.bool_]:
-            found: NDArray[np.bool_] = jaccards(tokens.sets(used, part, n), one, other) >= least
-            return found
-
-        both = given[a] & given[b]
-        good = np.where(both, alike(INSTRUCTION) & alike(INPUT), alike(OVER["prompt"])) & alike(HISTORY)
-        return good & alike(OUTPUT) if over == "prompt+output" else good
-
-    return agree

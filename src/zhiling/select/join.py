@@ -8,8 +8,9 @@ mean "near-duplicate" this is faster than MinHash and has no misses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from zhiling.select.shingles import LOW, Ints, Sets
 
 Floats = NDArray[np.float64]
-Agree = Callable[[Ints, Ints], NDArray[np.bool_]]
+Bools = NDArray[np.bool_]
 
 SIZE = 20  # bits of an entry's key that hold its set's size; larger sets count as the largest that fits
 MOST = (1 << SIZE) - 1
@@ -53,6 +54,48 @@ class Windows:
         """How many candidate pairs that makes, a pair counted once per shared prefix shingle."""
         return int((self.end - self.begin).sum())
 
+    def costs(self, rows: int) -> Floats:
+        """The same for each row of `mine`, of so many rows."""
+        return np.bincount(self.mine.row, weights=self.end - self.begin, minlength=rows).astype(np.float64)
+
+    def only(self, rows: Bools) -> Windows:
+        """The same for those rows of `mine` alone."""
+        those = rows[self.mine.row]
+        key, row, room, size = (
+            column[those] for column in (self.mine.key, self.mine.row, self.mine.room, self.mine.size)
+        )
+        return Windows(Entries(key, row, room, size), self.theirs, self.begin[those], self.end[those])
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What pairs are found by: sets in which all those that are looked for have a Jaccard of `threshold` or more."""
+
+    sets: Sets
+    threshold: float
+
+    def entries(self, rows: Ints) -> Entries:
+        """What the rows are found by; see `entries`."""
+        return entries(self.sets, self.threshold, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Pairs of a row that is `one` and a row that is `other`, and the ways in which all of them that are looked for can be found."""
+
+    one: Bools
+    other: Bools
+    ways: list[Way]
+
+
+class Agree(Protocol):
+    """A test that pairs of rows must pass besides; `kinds` part all pairs of rows, each of them being in one."""
+
+    def __call__(self, a: Ints, b: Ints) -> Bools: ...
+
+    @property
+    def kinds(self) -> Sequence[Kind]: ...
+
 
 def pairs(
     sets: Sets, threshold: float, left: Ints | None = None, right: Ints | None = None
@@ -76,31 +119,74 @@ def leaders(sets: Sets, threshold: float, agree: Agree | None = None, rows: Ints
     small steps may join rows that have nothing in common. `agree` may veto pairs.
     """
     rival, value = np.full(len(sets), -1, dtype=np.int64), np.zeros(len(sets))
-    _settle(sets, threshold, agree, np.arange(len(sets), dtype=np.int64) if rows is None else rows, rival, value)
+    _Walk(Way(sets, threshold), agree, rival, value).settle(np.arange(len(sets)) if rows is None else rows)
     return rival, value
 
 
-def _settle(sets: Sets, threshold: float, agree: Agree | None, rows: Ints, rival: Ints, value: Floats) -> None:
-    met = windows(threshold, entries(sets, threshold, rows), None)
-    if met.cost <= max(CANDIDATES, PER_ROW * len(rows)) or len(rows) < 2:
-        found = _agreed(agree, *_compare(sets, threshold, met, ordered=False))
-        for a, b, j in zip(*(column.tolist() for column in found), strict=True):
-            if rival[b] < 0 and rival[a] < 0:
-                rival[b], value[b] = a, j
-        return
-    # A crowd of rows that resemble each other: its second half meets the survivors of the first only, so that the
-    # work does not grow with the square of the crowd.
-    first, second = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-    _settle(sets, threshold, agree, first, rival, value)
-    left, right, jaccard = _agreed(agree, *pairs(sets, threshold, first[rival[first] < 0], second))
-    beaten, earliest = np.unique(right, return_index=True)
-    rival[beaten], value[beaten] = left[earliest], jaccard[earliest]
-    _settle(sets, threshold, agree, second[rival[second] < 0], rival, value)
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    whole: Way
+    agree: Agree | None
+    rival: Ints
+    value: Floats
+
+    def settle(self, rows: Ints) -> None:
+        rival, value = self.rival, self.value
+        if len(rows) < 2:
+            return
+        most = max(CANDIDATES, PER_ROW * len(rows))
+        met = [(self.whole.threshold, windows(self.whole.threshold, self.whole.entries(rows), None))]
+        if self.agree is not None and met[0][1].cost > most:
+            met = cheapest(self.agree.kinds, rows, rows, self.whole)
+        if sum(part.cost for _, part in met) <= most:
+            for a, b, j in zip(*(column.tolist() for column in self._found(met)), strict=True):
+                if rival[b] < 0 and rival[a] < 0:
+                    rival[b], value[b] = a, j
+            return
+        # A crowd of rows that resemble each other: its second half meets the survivors of the first only, so that the
+        # work does not grow with the square of the crowd.
+        first, second = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+        self.settle(first)
+        every = np.ones(len(rival), dtype=bool)
+        kinds = [Kind(every, every, [])] if self.agree is None else self.agree.kinds
+        left, right, jaccard = self._found(cheapest(kinds, first[rival[first] < 0], second, self.whole))
+        beaten, earliest = np.unique(right, return_index=True)
+        rival[beaten], value[beaten] = left[earliest], jaccard[earliest]
+        self.settle(second[rival[second] < 0])
+
+    def _found(self, met: Iterable[tuple[float, Windows]]) -> tuple[Ints, Ints, Floats]:
+        """The pairs (a, b) that reach the threshold and pass the test, and their Jaccard, sorted by b, then a."""
+        found = []
+        for threshold, part in met:
+            for some in candidates(threshold, part, ordered=False):
+                others = some[some >> 32 != some & LOW]  # a row that meets its own like meets itself
+                keys, jaccard = verify(self.whole.sets, self.whole.threshold, others)
+                if self.agree is not None and len(keys):
+                    fair = self.agree(keys & LOW, keys >> 32)
+                    keys, jaccard = keys[fair], jaccard[fair]
+                found.append((keys, jaccard))
+        return _sorted(found)
 
 
-def _agreed(agree: Agree | None, a: Ints, b: Ints, j: Floats) -> tuple[Ints, Ints, Floats]:
-    good = slice(None) if agree is None or not len(a) else agree(a, b)
-    return a[good], b[good], j[good]
+def cheapest(kinds: Iterable[Kind], left: Ints, right: Ints, whole: Way | None = None) -> list[tuple[float, Windows]]:
+    """Where the partners, of `left`, of each row of `right` lie by the way that makes the fewest candidates of it: (threshold, windows).
+
+    Ways are those of the kind and the `whole`. A row without tokens is found by no way.
+    """
+    met = []
+    for kind in kinds:
+        theirs, mine = left[kind.one[left]], right[kind.other[right]]
+        if not len(theirs) or not len(mine):
+            continue
+        ways = [*kind.ways, *([] if whole is None else [whole])]
+        near = [windows(way.threshold, way.entries(mine), way.entries(theirs)) for way in ways]
+        costs = [
+            np.where(way.sets.sizes > 0, part.costs(len(way.sets)), np.inf)
+            for way, part in zip(ways, near, strict=True)
+        ]
+        best = np.argmin(costs, axis=0)
+        met += [(way.threshold, part.only(best == at)) for at, (way, part) in enumerate(zip(ways, near, strict=True))]
+    return met
 
 
 def entries(sets: Sets, threshold: float, rows: Ints) -> Entries:
@@ -135,7 +221,10 @@ def windows(threshold: float, mine: Entries, theirs: Entries | None) -> Windows:
 
 
 def _compare(sets: Sets, threshold: float, met: Windows, *, ordered: bool) -> tuple[Ints, Ints, Floats]:
-    found = [verify(sets, threshold, keys) for keys in candidates(threshold, met, ordered)]
+    return _sorted([verify(sets, threshold, keys) for keys in candidates(threshold, met, ordered)])
+
+
+def _sorted(found: Sequence[tuple[Ints, Floats]]) -> tuple[Ints, Ints, Floats]:
     if not found:
         none = np.zeros(0, dtype=np.int64)
         return none, none, np.zeros(0)

@@ -19,7 +19,6 @@ from zhiling.select.join import (
     CANDIDATES,
     MOST,
     SIZE,
-    Agree,
     Entries,
     Floats,
     candidates,
@@ -28,6 +27,7 @@ from zhiling.select.join import (
     verify,
     windows,
 )
+from zhiling.select.parts import Parts
 from zhiling.select.shingles import LOW, Hashes, Ints, Sets, gather, ngrams
 from zhiling.select.spill import Spill, Tokens, cut
 
@@ -37,7 +37,7 @@ AT_ONCE = 1 << 20  # tokens counted at once
 
 
 def walk(
-    tokens: Tokens, order: Ints, texts: slice, n: int, threshold: float, agree: Agree | None, folder: Path | None = None
+    tokens: Tokens, order: Ints, texts: slice, n: int, threshold: float, agree: Parts | None, folder: Path | None = None
 ) -> tuple[Ints, Floats]:
     """`join.leaders` over the rows in the order given, by the shingles of some neighbouring texts of each: (rivals, Jaccards).
 
@@ -52,7 +52,8 @@ def walk(
     known = Known(folder, np.zeros(len(order), dtype=np.int64))
     try:
         for block in blocks:
-            start, own = block.start, _shifted(agree, block.start)
+            start = block.start
+            own = None if agree is None else agree.of(np.arange(block.start, block.stop))
             sets = gather(*ngrams(*tokens.take(order[block], texts), n), often)
             mine = by_hash(entries(sets, threshold, np.arange(len(sets))), sets)
             for keys in _met(known, mine, threshold):
@@ -82,10 +83,6 @@ def _beat(rival: Ints, value: Floats, a: Ints, b: Ints, jaccard: Floats) -> None
     a, b, jaccard = a[first], b[first], jaccard[first]
     better = (rival[b] < 0) | (a < rival[b])
     rival[b[better]], value[b[better]] = a[better], jaccard[better]
-
-
-def _shifted(agree: Agree | None, start: int) -> Agree | None:
-    return None if agree is None else lambda a, b: agree(a + start, b + start)
 
 
 class Often:
