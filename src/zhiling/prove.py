@@ -96,7 +96,7 @@ async def evaluate(
 
     chosen = choose(heldout, spec.rows)
     predictions = {
-        name: await answers_of(name, tuned, chosen, spec, cache, watch, after=name == "tuned")
+        name: await answers_of(name, tuned, chosen, spec, cache, watch, after=name == "tuned", tasks=tasks)
         for name in ("base", "tuned")
     }
     found = compare(
@@ -125,13 +125,17 @@ async def answers_of(
     watch: Watch,
     *,
     after: bool = True,
+    tasks: Mapping[str, Task] | None = None,
 ) -> list[Prediction]:
-    """What one model answers to the rows, greedily: the tuned one, or with `after` false its base. `watch` hears of it under `name`."""
+    """What one model answers to the rows, greedily: the tuned one, or with `after` false its base. `watch` hears of it under `name`.
+
+    Where the metric of one of `tasks` goes by likelihood, the answer is the likeliest of its labels.
+    """
     from zhiling.evaluate.predict import predict
     from zhiling.llm import open_model
 
     async with open_model(_spec(tuned, after, spec), cache=cache, where="evaluate") as model:
-        return await predict(_Told(model, name, watch), chosen, max_tokens=spec.max_tokens)
+        return await predict(Told(model, name, watch), chosen, max_tokens=spec.max_tokens, tasks=tasks)
 
 
 async def likelihoods_of(
@@ -150,7 +154,7 @@ async def likelihoods_of(
 
     requests = [Request(as_turns(row.messages(answer=False)), continuation=row.output) for row in chosen]
     async with open_model(_spec(tuned, after, spec), cache=cache, where="evaluate") as model:
-        replies = await _Told(model, name, watch).ask_all(requests)
+        replies = await Told(model, name, watch).ask_all(requests)
     found: dict[str, float | None] = {}
     for row, reply in zip(chosen, replies, strict=True):
         values = [] if isinstance(reply, ProviderError) else [value for _, value in reply.logprobs]
@@ -158,7 +162,7 @@ async def likelihoods_of(
     return found
 
 
-class _Told:
+class Told:
     """A model whose answers are heard one by one: an evaluation takes minutes."""
 
     def __init__(self, model: Model, name: str, watch: Watch) -> None:

@@ -30,12 +30,25 @@ Sort: TypeAlias = Literal["constructor", "verifier", "scorer", "selector", "metr
 F = TypeVar("F", bound=Callable[..., Any])
 
 HANDED = frozenset(
-    {"task", "tasks", "seed", "model", "embedder", "scorers", "verify", "records", "scores", "heldout", "here"}
+    {
+        "task",
+        "tasks",
+        "example",
+        "seed",
+        "model",
+        "embedder",
+        "scorers",
+        "verify",
+        "records",
+        "scores",
+        "heldout",
+        "here",
+    }
 )
-"""What the house hands to a plug-in that names it: `task` a Task; `tasks` {name: Task}; `seed` an int for this row's work; `model`
-an llm.Model; `embedder` an embed.Embedder; `scorers` {name: async fn(examples) -> scores}; `verify` the one of them that asks a task's
-verifiers; `records` a shard of the task's Records, none of them held out; `scores` {(example, scorer): Score};
-`heldout` the held-out Examples; `here` the recipe's folder, against which paths are resolved."""
+"""What the house hands to a plug-in that names it: `task` a Task; `tasks` {name: Task}; `example` the Example that a metric's answer
+is to; `seed` an int for this row's work; `model` an llm.Model; `embedder` an embed.Embedder; `scorers` {name: async fn(examples) ->
+scores}; `verify` the one of them that asks a task's verifiers; `records` a shard of the task's Records, none of them held out;
+`scores` {(example, scorer): Score}; `heldout` the held-out Examples; `here` the recipe's folder, against which paths are resolved."""
 
 BUILTIN: dict[Sort, dict[str, str]] = {
     "constructor": {
@@ -116,6 +129,12 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "f1": "zhiling.evaluate.metrics",
         "chrf": "zhiling.evaluate.metrics",
         "rouge_l": "zhiling.evaluate.metrics",
+        "rouge_1": "zhiling.evaluate.metrics",
+        "rouge_2": "zhiling.evaluate.metrics",
+        "bleu": "zhiling.evaluate.bleu",
+        "accuracy": "zhiling.evaluate.labels",
+        "choice": "zhiling.evaluate.labels",
+        "constraints": "zhiling.evaluate.conditions",
     },
     "provider": {
         "openai": "zhiling.llm.openai",
@@ -217,7 +236,11 @@ def selector(name: str, **facts: Any) -> Callable[[F], F]:
 
 
 def metric(name: str, **facts: Any) -> Callable[[F], F]:
-    """Register a metric: fn(prediction, reference, *, lang) -> float in [0, 1], higher is better."""
+    """Register a metric: fn(prediction, reference, *, lang) -> float in [0, 1], higher is better; None where it can say nothing.
+
+    It may name `task` and `example`, with None as their default: the row and its task, where they are at hand. Facts: `families` it is
+    made for; `likelihood`: the model does not write, its answer is the task's label that it finds likeliest, per "text", "token" or "byte".
+    """
     return _register("metric", name, facts)
 
 

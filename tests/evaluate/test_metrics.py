@@ -5,15 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiling import registry
-from zhiling.evaluate.metrics import chrf, exact_match, f1, rouge_l
+from zhiling.evaluate.bleu import bleu
+from zhiling.evaluate.metrics import chrf, exact_match, f1, rouge_1, rouge_2, rouge_l
 from zhiling.text import normalise
 
-ALL = [exact_match, f1, chrf, rouge_l]
+ALL = [exact_match, f1, chrf, rouge_l, rouge_1, rouge_2, bleu]
 words = st.text(st.sampled_from("ab 猫狗。，. \nＡ"), max_size=12)
 
 
 def test_the_registry_knows_them_all():
-    assert {registry.get("metric", name).fn for name in ("exact_match", "f1", "chrf", "rouge_l")} == set(ALL)
+    assert {registry.get("metric", metric.__name__).fn for metric in ALL} == set(ALL)
 
 
 @pytest.mark.parametrize("metric", ALL)
@@ -104,3 +105,40 @@ def test_chrf_is_sacrebleus_on_anything(answer, reference):
     if normalise(answer) and normalise(reference):
         theirs = sacrebleu.sentence_chrf(normalise(answer), [normalise(reference)]).score / 100
         assert chrf(answer, reference) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_rouge_counts_characters_in_chinese_and_words_in_english_and_repeats_only_as_often():
+    assert rouge_1("猫追狗", "狗追猫") == 1.0 and rouge_2("猫追狗", "狗追猫") == 0.0
+    assert rouge_2("the cat sat", "the cat ran") == pytest.approx(0.5)
+    assert rouge_2("今天天气好", "今天天气坏") == pytest.approx(3 / 4)
+    assert rouge_1("the the the", "the cat") == pytest.approx(2 / 5)
+    assert rouge_2("好", "好") == 1.0 and rouge_2("好", "好吃") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [
+        ("Good morning, did you sleep well?", "Good morning, have you slept well?"), ("早上好，昨晚睡得好吗？", "早上好，昨天晚上睡得好不好？"),
+        ("It costs $3.50, or 1,000 yen; state-of-the-art.", "It costs $3.50 or 1,000 yen."), ("a", "b c d e"), ("GPT-4模型很好。", "GPT-4 模型非常好！"),
+        ("the cat", "the cat sat on the mat and slept"), ("the cat sat on the mat and slept", "the cat"), ("It's 5-6 (or 7).", "It's 5-6, or 7."),
+    ],
+)  # fmt: skip
+def test_bleu_is_sacrebleus(answer, reference):
+    assert bleu(answer, reference) == pytest.approx(theirs(answer, reference), abs=1e-9)
+
+
+def theirs(answer: str, reference: str) -> float:
+    sacrebleu = pytest.importorskip("sacrebleu")
+    sort = "zh" if any("\u3000" <= sign <= "\u9fff" for sign in answer + reference) else "13a"
+    return sacrebleu.sentence_bleu(normalise(answer), [normalise(reference)], tokenize=sort).score / 100
+
+
+@given(
+    st.text(st.sampled_from("ab1 .,-'好我。，？("), min_size=1, max_size=25),
+    st.text(st.sampled_from("ab1 .,-'好我。，？("), min_size=1, max_size=25),
+)
+def test_bleu_is_sacrebleus_on_anything(answer, reference):
+    # sacrebleu leaves a full stop at the very end of a Chinese text on its number ("1."), which it does not in English
+    answer, reference = (normalise(side).strip(" .,-") for side in (answer, reference))
+    if answer and reference:
+        assert bleu(answer, reference) == pytest.approx(theirs(answer, reference), abs=1e-9)

@@ -16,20 +16,20 @@ OPENING = " \"'“‘「『《〈([*_`"
 CLOSING = " \"'”’」』》〉)]*_`.,;:!?。、…"
 
 
-@metric("exact_match")
+@metric("exact_match", families=("classification", "nli", "extraction", "sql", "arithmetic"))
 def exact_match(prediction: str, reference: str, *, lang: str = "") -> float:
     """1 when the answer is the reference, apart from case, width, spaces, quotes and the punctuation around it; else 0.
 
     Where the reference is one line, the answer's first line that says something counts: for a classification task this is the
     accuracy of its labels, also for a model that goes on to explain itself.
     """
-    expected = _lines(reference)
+    expected = lines(reference)
     if len(expected) <= 1:
-        prediction, reference = "".join(_lines(prediction)[:1]), "".join(expected)
-    return float(_bare(prediction) == _bare(reference))
+        prediction, reference = "".join(lines(prediction)[:1]), "".join(expected)
+    return float(bare(prediction) == bare(reference))
 
 
-@metric("f1")
+@metric("f1", families=("qa", "faq"))
 def f1(prediction: str, reference: str, *, lang: str = "") -> float:
     """F1 of the bags of tokens: words in English, characters in Chinese (as SQuAD and CMRC do, but articles count).
 
@@ -41,7 +41,27 @@ def f1(prediction: str, reference: str, *, lang: str = "") -> float:
     return _harmonic((a & b).total(), a.total(), b.total())
 
 
-@metric("rouge_l")
+@metric("rouge_1", families=("summarisation", "news"), paper="Lin 2004")
+def rouge_1(prediction: str, reference: str, *, lang: str = "") -> float:
+    """ROUGE-1 F1: the tokens that both have, words in English and characters in Chinese, each as often as in the other."""
+    return _rouge(prediction, reference, 1)
+
+
+@metric("rouge_2", families=("summarisation", "news"), paper="Lin 2004")
+def rouge_2(prediction: str, reference: str, *, lang: str = "") -> float:
+    """ROUGE-2 F1: the pairs of neighbouring tokens that both have. Where either is a single token, equality decides."""
+    return _rouge(prediction, reference, 2)
+
+
+def _rouge(prediction: str, reference: str, n: int) -> float:
+    a, b = text.tokens(prediction), text.tokens(reference)
+    if len(a) < n or len(b) < n:
+        return float(text.normalise(prediction) == text.normalise(reference) if not a or not b else a == b)
+    one, other = Counter(text.ngrams(a, n)), Counter(text.ngrams(b, n))
+    return _harmonic((one & other).total(), one.total(), other.total())
+
+
+@metric("rouge_l", families=("summarisation", "news"))
 def rouge_l(prediction: str, reference: str, *, lang: str = "") -> float:
     """ROUGE-L F1: the longest common subsequence of tokens, words in English and characters in Chinese (Lin 2004, beta 1)."""
     a, b = text.tokens(prediction), text.tokens(reference)
@@ -50,7 +70,7 @@ def rouge_l(prediction: str, reference: str, *, lang: str = "") -> float:
     return _harmonic(_subsequence(a, b), len(a), len(b))
 
 
-@metric("chrf")
+@metric("chrf", families=("translation", "subtitles", "dialogue", "poetry"))
 def chrf(prediction: str, reference: str, *, lang: str = "") -> float:
     """Sentence chrF2: character n-grams of orders 1 to 6, recall weighted twice (Popović 2015); sacrebleu's number / 100.
 
@@ -70,11 +90,13 @@ def chrf(prediction: str, reference: str, *, lang: str = "") -> float:
     return 5 * precision * recall / (4 * precision + recall) if precision + recall else 0.0
 
 
-def _lines(string: str) -> list[str]:
-    return [line for line in string.splitlines() if _bare(line)]
+def lines(string: str) -> list[str]:
+    """The lines that say something."""
+    return [line for line in string.splitlines() if bare(line)]
 
 
-def _bare(string: str) -> str:
+def bare(string: str) -> str:
+    """The text normalised, without the quotes and the punctuation around it."""
     return text.normalise(string).lstrip(OPENING).rstrip(CLOSING)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from zhiling.errors import ProviderError
-from zhiling.types import Example, Reply, Request, as_turns
+from zhiling import registry
+from zhiling.errors import ProviderError, RecipeError, say
+from zhiling.llm.likelihood import Per, likelihood
+from zhiling.types import Example, Reply, Request, Task, as_turns
 
 LONGEST = 512
 
@@ -33,17 +36,66 @@ class Prediction:
 
 
 async def predict(
-    model: Asks, examples: Sequence[Example], *, max_tokens: int | None = None, shots: Sequence[Example] = ()
+    model: Asks,
+    examples: Sequence[Example],
+    *,
+    max_tokens: int | None = None,
+    shots: Sequence[Example] = (),
+    tasks: Mapping[str, Task] | None = None,
 ) -> list[Prediction]:
     """Each example's answer at temperature 0, in order, the example's own answer hidden.
 
     `shots` are shown as earlier turns (those of the example's own task, and never the example itself). `max_tokens` None takes, for
-    each task, twice what its longest reference may need. Raises ProviderError when the model stops answering altogether.
+    each task, twice what its longest reference may need. Where the metric of one of `tasks` goes by likelihood, the answer is the label that
+    the model finds likeliest. Raises ProviderError when the model stops answering altogether, or cannot score texts and is to;
+    RecipeError for such a task without labels.
     """
     limits = {task: limit if max_tokens is None else max_tokens for task, limit in _limits(examples).items()}
-    requests = [Request(as_turns(_messages(example, shots)), max_tokens=limits[example.task]) for example in examples]
+    ranked = {name: _per(task) for name, task in (tasks or {}).items() if name in limits and _per(task)}
+    requests, spans = list[Request](), list[tuple[int, int]]()
+    for example in examples:
+        turns, begin = as_turns(_messages(example, shots)), len(requests)
+        if tasks and example.task in ranked:
+            requests += [Request(turns, max_tokens=0, continuation=label) for label in tasks[example.task].labels]
+        else:
+            requests.append(Request(turns, max_tokens=limits[example.task]))
+        spans.append((begin, len(requests)))
     replies = await model.ask_all(requests)
-    return [_prediction(example, reply) for example, reply in zip(examples, replies, strict=True)]
+    found = []
+    for example, (begin, end) in zip(examples, spans, strict=True):
+        if tasks and (per := ranked.get(example.task)):
+            found.append(_likeliest(example, tasks[example.task].labels, replies[begin:end], per))
+        else:
+            found.append(_prediction(example, replies[begin]))
+    return found
+
+
+def _per(task: Task) -> Per | None:
+    """By what unit the labels' likelihood is compared, None where the task's metric looks at what the model writes."""
+    per: Per | None = registry.get("metric", task.metric, where=f"tasks.{task.name}.metric").facts.get("likelihood")
+    if per and len(task.labels) < 2:
+        what = say(f"'{task.metric}' needs two labels or more", f"“{task.metric}”需要至少两个标签")
+        raise RecipeError(what, where=f"tasks.{task.name}.labels", mend=say("name them all", "请列出全部标签"))
+    return per
+
+
+def _likeliest(
+    example: Example, labels: Sequence[str], replies: Sequence[Reply | ProviderError], per: Per
+) -> Prediction:
+    """The label of the highest likelihood; no answer where one of them could not be scored."""
+    best, highest = "", -math.inf
+    for label, reply in zip(labels, replies, strict=True):
+        if isinstance(reply, ProviderError):
+            if reply.kind == "capability":  # no row will fare better
+                raise reply
+            return Prediction(example.id, "", "error", str(reply))
+        value = likelihood(label, [value for _, value in reply.logprobs], per)
+        if not math.isfinite(value):
+            why = say(f"no likelihood of the label '{label}'", f"无法得到标签“{label}”的似然")
+            return Prediction(example.id, "", "error", why)
+        if value > highest:
+            best, highest = label, value
+    return Prediction(example.id, best, "stop")
 
 
 def _messages(example: Example, shots: Sequence[Example]) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from zhiling import registry, text
 from zhiling.evaluate.compare import Comparison, stratified
@@ -18,12 +18,13 @@ Scores = dict[str, float | None]
 class Evaluation:
     """What the held-out rows say. `metrics` names each task's metric; `values` holds every row's score under "base" and "tuned".
 
-    `overall` and each of `langs` is the mean over tasks, every task weighing the same; rows are resampled within their task.
+    `overall` and each of `langs` and `families` is the mean over tasks, every task weighing the same; rows are resampled within their task.
     """
 
     tasks: dict[str, Comparison]
     overall: Comparison
     langs: dict[str, Comparison]
+    families: dict[str, Comparison]
     metrics: dict[str, str]
     values: dict[str, Scores]
     confidence: float
@@ -31,8 +32,23 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the rows' scores."""
         tasks = {task: {"metric": self.metrics[task], **found.to_dict()} for task, found in self.tasks.items()}
-        langs = {lang: found.to_dict() for lang, found in self.langs.items()}
-        return {"tasks": tasks, "overall": self.overall.to_dict(), "langs": langs, "confidence": self.confidence}
+        groups = {
+            name: {key: found.to_dict() for key, found in group.items()}
+            for name, group in (("langs", self.langs), ("families", self.families))
+        }
+        return {"tasks": tasks, "overall": self.overall.to_dict(), **groups, "confidence": self.confidence}
+
+
+Groups = dict[str, list[list[Example]]]
+
+
+def parted(examples: Sequence[Example], tasks: Mapping[str, Task], by: Literal["task", "lang", "family"]) -> Groups:
+    """The rows, each once and by ascending id, by what they have in common; a group holds a list of rows for each of its tasks."""
+    found: dict[str, dict[str, list[Example]]] = {}
+    for row in sorted({row.id: row for row in examples}.values(), key=lambda row: row.id):
+        name = {"task": row.task, "lang": row.lang or text.lang(row.prompt), "family": tasks[row.task].family}[by]
+        found.setdefault(name, {}).setdefault(row.task, []).append(row)
+    return {name: [rows for _, rows in sorted(of.items())] for name, of in sorted(found.items())}
 
 
 def evaluate(
@@ -50,29 +66,28 @@ def evaluate(
     Raises RecipeError for a metric that does not exist.
     """
     values = {"base": score(examples, base, tasks), "tuned": score(examples, tuned, tasks)}
-    by_task: dict[str, list[Example]] = {}
-    by_lang: dict[str, dict[str, list[Example]]] = {}
-    for example in sorted({example.id: example for example in examples}.values(), key=lambda example: example.id):
-        by_task.setdefault(example.task, []).append(example)
-        spoken = example.lang or text.lang(example.prompt)
-        by_lang.setdefault(spoken, {}).setdefault(example.task, []).append(example)
+    by_task, by_lang, by_family = (parted(examples, tasks, by) for by in ("task", "lang", "family"))
 
-    def told(*groups: Sequence[Example]) -> Comparison:
+    def told(groups: Sequence[Sequence[Example]]) -> Comparison:
         sides = [tuple({row.id: values[side][row.id] for row in rows} for rows in groups) for side in ("base", "tuned")]
         return stratified(list(zip(*sides, strict=True)), seed=seed, draws=draws, confidence=confidence)
 
     return Evaluation(
-        {task: told(by_task[task]) for task in sorted(by_task)},
-        told(*(by_task[task] for task in sorted(by_task))),
-        {lang: told(*(rows for _, rows in sorted(by_lang[lang].items()))) for lang in sorted(by_lang)},
-        {task: tasks[task].metric for task in sorted(by_task)},
+        {name: told(groups) for name, groups in by_task.items()},
+        told([rows for groups in by_task.values() for rows in groups]),
+        {name: told(groups) for name, groups in by_lang.items()},
+        {name: told(groups) for name, groups in by_family.items()},
+        {task: tasks[task].metric for task in by_task},
         values,
         confidence,
     )
 
 
 def score(examples: Sequence[Example], predictions: Sequence[Prediction], tasks: Mapping[str, Task]) -> Scores:
-    """Each example's score under its task's metric; None where the row was not answered. An empty answer is an answer."""
+    """Each example's score under its task's metric; None where the row was not answered, or the metric can say nothing of it.
+
+    An empty answer is an answer. Raises RecipeError for a metric that does not exist.
+    """
     answers = {prediction.example: prediction for prediction in predictions}
     scores: Scores = {}
     for example in examples:
@@ -81,5 +96,8 @@ def score(examples: Sequence[Example], predictions: Sequence[Prediction], tasks:
             scores[example.id] = None
             continue
         metric = registry.get("metric", tasks[example.task].metric, where=f"tasks.{example.task}.metric")
-        scores[example.id] = float(metric.fn(answer.text, example.output, lang=example.lang))
+        at_hand = {"task": tasks[example.task], "example": example}
+        hand = {name: at_hand[name] for name in metric.wants & at_hand.keys()}
+        value = metric.fn(answer.text, example.output, lang=example.lang, **hand)
+        scores[example.id] = None if value is None else float(value)
     return scores

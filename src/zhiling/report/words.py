@@ -105,6 +105,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "metric.f1": ("F1", "F1"),
     "metric.chrf": ("chrF", "chrF"),
     "metric.rouge_l": ("ROUGE-L", "ROUGE-L"),
+    "metric.rouge_1": ("ROUGE-1", "ROUGE-1"),
+    "metric.rouge_2": ("ROUGE-2", "ROUGE-2"),
+    "metric.bleu": ("BLEU", "BLEU"),
+    "metric.accuracy": ("accuracy", "准确率"),
+    "metric.choice": ("accuracy by likelihood", "似然准确率"),
+    "metric.constraints": ("conditions kept", "约束满足率"),
     "lang.en": ("English", "英文"),
     "lang.zh": ("Chinese", "中文"),
     # the sentence
