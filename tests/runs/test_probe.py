@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 from pathlib import Path
@@ -73,11 +74,21 @@ def told(folder: Path, base: str, **changes: object) -> dict[str, object]:
     return room.probe(folder, room.Settings(**{"model": base, **SMALL, **changes}))  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def learner(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny model that a LoRA of some steps moves."""
+    place = Path(__file__).parents[1] / "tune" / "tiny_models.py"
+    spec = importlib.util.spec_from_file_location("tiny_models_of_tune", place)
+    assert spec is not None and spec.loader is not None
+    models = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(models)
+    return str(models.tiny(tmp_path_factory.mktemp("learner"), "llama"))
+
+
 @pytest.mark.slow
-@pytest.mark.model
-def test_a_planted_truth_is_told_by_the_embedded_model(tmp_path):
+def test_a_planted_truth_is_told(tmp_path, learner):
     """Half of the pool answers noise; the short answers, which selection keeps, are what the evaluation file asks for."""
-    found = told(selected(tmp_path, {"max": 3}), "embedded", tokens=900, rows=16)
+    found = told(selected(tmp_path, {"max": 3}), learner, tokens=3000, rows=20)
     assert found["verdict"] == "worth it" and found["low"] > 0, found
     assert found["source"] == "against"
     assert found["difference"] == pytest.approx(found["selected"] - found["random"])
