@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -255,8 +256,8 @@ class Store:
             raise boundary(error, str(folder)) from error
         except sqlite3.Error as error:
             raise journal_error(error, folder) from error
-        for left in folder.rglob(".*.tmp"):  # of a killed writer
-            left.unlink(missing_ok=True)
+        for left in list(folder.rglob(".*.tmp")):  # of a killed writer; a killed sort leaves a folder
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
     def _locked(self) -> Any:
         import fcntl

@@ -92,6 +92,16 @@ def test_leftovers_of_a_killed_writer_are_swept(tmp_path):
     assert not left.exists()
 
 
+def test_leftovers_of_a_killed_sort_are_swept(tmp_path):
+    """A sort that goes by way of the disk (`pool.in_order`) leaves a folder of the database's when it is killed."""
+    left = tmp_path / ".sort.tmp"
+    left.mkdir()
+    (left / "duckdb_temp_storage_DEFAULT-0.tmp").write_text("half")
+    (left / ".hidden.tmp").write_text("half")
+    store.Store(tmp_path).close()
+    assert not left.exists()
+
+
 def test_two_at_work_in_one_folder_is_refused(tmp_path):
     first = store.Store(tmp_path)
     with pytest.raises(EngineError, match="another process is at work"):
