@@ -126,3 +126,13 @@ def test_a_mean_with_its_interval():
     mean, low, high = mean_interval([named([0, 1] * 50), {"x": None}], draws=2000)
     assert mean == 0.5 and 0.35 < low < 0.45 and 0.55 < high < 0.65
     assert mean_interval([{"x": None}]) is None
+
+
+def test_what_was_gained_and_lost_is_counted_and_the_test_named():
+    rows = {str(k): float(k % 2) for k in range(20)}
+    tuned = {key: 1.0 if int(key) < 12 else 0.0 for key in rows}
+    found = compare(rows, tuned)
+    assert (found.gained, found.lost, found.test) == (6, 4, "mcnemar") and found.p == mcnemar(6, 4)
+    assert compare(rows, {key: 0.5 for key in rows}).test == "randomisation"
+    assert stratified([(rows, tuned), (rows, tuned)]).test == "randomisation"
+    assert compare({}, {}).test == ""

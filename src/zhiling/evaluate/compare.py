@@ -31,6 +31,8 @@ class Comparison:
     `base` and `tuned` are mean scores, `difference` tuned - base with its interval `low`..`high`, all None where n is 0. `p` is
     the test's two-sided p-value. `more` is about how many more rows like these it would take to tell the observed difference from
     none (power 0.8), None where there is nothing to tell or no number of rows is worth it. `words` says it all by language: "en" and "zh".
+    `gained` and `lost` count the rows that scored higher and lower when tuned; `test` is what `p` is of: "mcnemar" (exact, one group of
+    right-or-wrong scores) or "randomisation" (sign flips), "" where n is 0.
     """
 
     n: int
@@ -45,6 +47,9 @@ class Comparison:
     verdict: Verdict
     more: int | None
     words: dict[str, str]
+    gained: int = 0
+    lost: int = 0
+    test: Literal["", "mcnemar", "randomisation"] = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -94,14 +99,19 @@ def stratified(
     else:  # no row changed: so many changes, and no more, could still have gone unseen (the "rule of three", about 3 / n)
         high = 1 - (1 - confidence) ** (1 / n)
         low = -high
-    p = _p(pairs, differences, rng, draws)
+    exact = len(pairs) == 1 and all(np.isin(side, (0.0, 1.0)).all() for side in pairs[0])
+    gained, lost = (sum(int((sign * group > 0).sum()) for group in differences) for sign in (1, -1))
+    p = mcnemar(gained, lost) if exact else _p(differences, rng, draws)
     change = after - before
     sure = p < 1 - confidence and (low > 0 or high < 0)
     verdict: Verdict = ("better" if change > 0 else "worse") if sure else "cannot tell"
     more = None if sure else _more(differences, change, n, confidence)
     en, zh = _words(verdict, change, low, high, n, more, confidence)
     words = {"en": en, "zh": zh}
-    return Comparison(n, failed, before, after, change, low, high, p, confidence, verdict, more, words)
+    test: Literal["mcnemar", "randomisation"] = "mcnemar" if exact else "randomisation"
+    return Comparison(
+        n, failed, before, after, change, low, high, p, confidence, verdict, more, words, gained, lost, test
+    )
 
 
 def mean_interval(
@@ -154,12 +164,8 @@ def _tail(groups: int, n: int, confidence: float) -> float:
     return normal.cdf(-t * math.sqrt(n / v))
 
 
-def _p(
-    pairs: Sequence[tuple[Floats, Floats]], differences: Sequence[Floats], rng: np.random.Generator, draws: int
-) -> float:
-    right_or_wrong = all(np.isin(side, (0.0, 1.0)).all() for pair in pairs for side in pair)
-    if right_or_wrong and len(pairs) == 1:
-        return mcnemar(int((differences[0] > 0).sum()), int((differences[0] < 0).sum()))
+def _p(differences: Sequence[Floats], rng: np.random.Generator, draws: int) -> float:
+    """Two-sided p-value of the mean of the groups' means by random signs."""
     observed = abs(float(np.mean([group.mean() for group in differences])))
     sums = np.zeros(draws)
     for group in differences:

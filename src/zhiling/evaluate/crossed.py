@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,9 @@ class Crossed:
     """`rows` scored in all of `seeds` pairs of tunings; `first` and `second` are the means over groups, seeds and rows.
 
     `difference` is first - second with its interval `low`..`high`; `each` the difference in every seed. All are None (`each` empty)
-    where no row was scored everywhere, low and high also where there is too little to tell a spread from.
+    where no row was scored everywhere, low and high also where there is too little to tell a spread from. `more` is about how many more
+    rows it would take to tell the difference seen (power 0.8) with these seeds; None where it is told, where there is none, or where the seeds
+    alone differ so much that only more of them would help. `words` says it all by language: "en" and "zh".
     """
 
     rows: int
@@ -37,6 +40,8 @@ class Crossed:
     high: float | None
     each: tuple[float, ...]
     verdict: Verdict
+    more: int | None = None
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 def crossed(
@@ -51,18 +56,24 @@ def crossed(
         raise ValueError(f"two ways with the same two or more seeds are compared, not {len(first)} and {len(second)}")
     rows = sorted(row for row in groups if all(side.get(row) is not None for side in (*first, *second)))
     if not rows:
-        return Crossed(0, len(first), None, None, None, None, None, (), "cannot tell")
+        words = {"en": "cannot tell: no row was scored everywhere", "zh": "无法判断：没有在所有模型下都得分的数据"}
+        return Crossed(0, len(first), None, None, None, None, None, (), "cannot tell", None, words)
     values = np.array([[[side[row] for row in rows] for side in way] for way in (first, second)], dtype=np.float64)
     names = sorted({groups[row] for row in rows})
     members = [np.array([groups[row] == name for row in rows]) for name in names]
     means = np.mean([values[:, :, mine].mean(axis=2) for mine in members], axis=0)  # (way, seed)
     each = means[0] - means[1]
     difference = float(each.mean())
-    low, high = _interval([(values[0] - values[1])[:, mine] for mine in members], each, confidence)
+    parts = [(values[0] - values[1])[:, mine] for mine in members]
+    low, high = _interval(parts, each, confidence)
     sure = low is not None and high is not None and (low > 0 or high < 0)
     verdict: Verdict = ("better" if difference > 0 else "worse") if sure else "cannot tell"
     one, other = float(means[0].mean()), float(means[1].mean())
-    return Crossed(len(rows), len(first), one, other, difference, low, high, tuple(each.tolist()), verdict)
+    more = None if sure else _more(parts, each, confidence)
+    words = dict(
+        zip(("en", "zh"), _words(verdict, difference, low, high, len(rows), each, more, confidence), strict=True)
+    )
+    return Crossed(len(rows), len(first), one, other, difference, low, high, tuple(each.tolist()), verdict, more, words)
 
 
 def _interval(groups: Sequence[Floats], each: Floats, confidence: float) -> tuple[float | None, float | None]:
@@ -85,6 +96,47 @@ def _interval(groups: Sequence[Floats], each: Floats, confidence: float) -> tupl
         return None, None
     reach = student(0.5 + confidence / 2, max(1.0, variance**2 / parts)) * math.sqrt(variance)
     return float(each.mean()) - reach, float(each.mean()) + reach
+
+
+def _more(groups: Sequence[Floats], each: Floats, confidence: float) -> int | None:
+    """Rows to add so that a difference as large as the one seen would be told, the spread between seeds staying what it is."""
+    n, change = sum(group.shape[1] for group in groups), float(each.mean())
+    if abs(change) < 1e-9:
+        return None
+    normal = NormalDist()
+    allowed = (change / (normal.inv_cdf(0.5 + confidence / 2) + normal.inv_cdf(0.8))) ** 2
+    by_rows = sum(float(group.mean(axis=0).var(ddof=1)) if group.shape[1] > 1 else 0.25 for group in groups)
+    left = allowed - float(each.var(ddof=1)) / len(each)
+    if left <= 0:
+        return None
+    return max(1, math.ceil(by_rows / len(groups) / left - n))
+
+
+def _words(
+    verdict: Verdict,
+    change: float,
+    low: float | None,
+    high: float | None,
+    rows: int,
+    each: Floats,
+    more: int | None,
+    confidence: float,
+) -> tuple[str, str]:
+    span = "?" if low is None or high is None else f"{100 * low:+.1f} … {100 * high:+.1f}"
+    level, seeds = f"{100 * confidence:g}%", len(each)
+    en = f"{100 * change:+.1f} points ({level} interval over rows and seeds {span}, {rows} rows, {seeds} seeds)"
+    zh = f"{100 * change:+.1f} 分（行与种子的 {level} 区间 {span}，{rows} 行，{seeds} 个种子）"
+    if verdict != "cannot tell":
+        return f"{verdict}: {en}", f"{'更好' if verdict == 'better' else '更差'}：{zh}"
+    if abs(change) < 1e-9:
+        return f"cannot tell: no difference seen, {en}", f"无法判断：未见差别，{zh}"
+    if more is None:
+        return (
+            f"cannot tell: {en}; more tunings with other seeds would be needed",
+            f"无法判断：{zh}；需要更多种子的调优",
+        )
+    en += f"; about {more} more row{'s' if more > 1 else ''} would be needed to tell"
+    return f"cannot tell: {en}", f"无法判断：{zh}；大约还需 {more} 行才能判断"
 
 
 def _interaction(group: Floats) -> float:
