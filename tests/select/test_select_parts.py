@@ -87,7 +87,7 @@ def test_verdicts_are_those_of_a_plain_walk(candidates, seed, threshold, n, over
     with pytest.MonkeyPatch.context() as patch, small(300, 40, candidates) if blocks else small(1 << 22):
         patch.setattr(join, "CANDIDATES", candidates)
         for module in (join, walk):
-            patch.setattr(module, "PER_ROW", 0 if candidates == 3 else 64, raising=False)
+            patch.setattr(module, "PER_ROW", 0 if candidates == 3 else 64)
         said = near(rows, scores={}, threshold=threshold, n=n, over=over)
         assert {one.example: one.rival for one in said if not one.kept} == plain(rows, threshold, n, over)
 
@@ -110,3 +110,20 @@ def test_a_crowd_of_different_rows_in_one_wording_does_not_grow_with_its_square(
     monkeypatch.setattr(join, "verify", lambda sets, least, keys: (met.append(len(keys)), verify(sets, least, keys))[1])
     assert len(kept(near(rows, scores={}))) == 1500
     assert 15 <= sum(met) < 20 * len(rows)
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_nor_does_one_over_many_blocks(lang, monkeypatch):
+    """The same where blocks of a hundred rows meet all that were kept before, which lie in runs."""
+    dice, letters = random.Random(8), [chr(0x4E00 + at) if lang == "zh" else f"w{at}" for at in range(3000)]
+    wording = GLUE[lang].join(dice.choices(letters, k=100))
+    rows = [Example("t", wording, GLUE[lang].join(dice.choices(letters, k=12)), "好 fine") for _ in range(1500)]
+    rows += [replace(rows[3], input=rows[3].input + GLUE[lang] + letters[at]) for at in range(5)]
+    met, verify = [], walk.verify
+    counted = lambda sets, least, keys: (met.append(len(keys)), verify(sets, least, keys))[1]  # noqa: E731
+    for module in (join, walk):
+        monkeypatch.setattr(module, "verify", counted)
+    monkeypatch.setattr(join, "CANDIDATES", 10_000)
+    with small(tokens=12_000, run=20_000, candidates=10_000):
+        assert len(kept(near(rows, scores={}))) == 1500
+    assert 5 <= sum(met) < 30 * len(rows)

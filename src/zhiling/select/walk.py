@@ -9,7 +9,8 @@ table by a part of the hash, so that some shingles pass for more frequent than t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,14 @@ from zhiling.select import spill
 from zhiling.select.join import (
     CANDIDATES,
     MOST,
+    PER_ROW,
     SIZE,
     Entries,
     Floats,
+    Way,
+    Windows,
     candidates,
+    cheapest,
     entries,
     leaders,
     verify,
@@ -34,6 +39,8 @@ from zhiling.select.spill import Spill, Tokens, cut
 BUCKETS = 1 << 26  # of the table of frequencies: 256 MB at most
 RUN = 1 << 23  # entries up to which two runs are made one
 AT_ONCE = 1 << 20  # tokens counted at once
+
+Crowd = Callable[[Ints, Ints], Iterator[Ints]]
 
 
 def walk(
@@ -56,7 +63,8 @@ def walk(
             own = None if agree is None else agree.of(np.arange(block.start, block.stop))
             sets = gather(*ngrams(*tokens.take(order[block], texts), n), often)
             mine = by_hash(entries(sets, threshold, np.arange(len(sets))), sets)
-            for keys in _met(known, mine, threshold):
+            crowd = None if agree is None else partial(_crowd, agree, sizes, texts, threshold, start)
+            for keys in _met(known, mine, len(sets), threshold, crowd):
                 for part in cut(sizes[keys >> 32], spill.RESIDENT // 8):
                     a, b = keys[part] >> 32, keys[part] & LOW
                     rows, at = np.unique(a, return_inverse=True)
@@ -144,18 +152,52 @@ def by_hash(mine: Entries, sets: Sets) -> Entries:
     return Entries(key[order], mine.row[order], mine.room[order], mine.size[order])
 
 
-def _met(known: Known, mine: Entries, threshold: float) -> Iterator[Ints]:
-    """Candidate pairs as (place of a kept row) << 32 | row of the block, ascending, in parts."""
-    waiting, size = list[Ints](), 0
+def _met(known: Known, mine: Entries, size: int, threshold: float, crowd: Crowd | None) -> Iterator[Ints]:
+    """Candidate pairs as (place of a kept row) << 32 | row of the block, which has so many, ascending, in parts.
+
+    Rows that meet a crowd are looked for among those that they meet in another way.
+    """
+    waiting, held = list[Ints](), 0
+    for keys in _met_in_turn(known, mine, size, threshold, crowd):
+        waiting.append(keys)
+        held += len(keys)
+        if held >= CANDIDATES:
+            yield np.unique(np.concatenate(waiting))
+            waiting, held = [], 0
+    if held:
+        yield np.unique(np.concatenate(waiting))
+
+
+def _met_in_turn(known: Known, mine: Entries, size: int, threshold: float, crowd: Crowd | None) -> Iterator[Ints]:
     for theirs in known:
-        for keys in candidates(threshold, windows(threshold, mine, theirs), ordered=True):
-            waiting.append(keys)
-            size += len(keys)
-            if size >= CANDIDATES:
-                yield np.sort(np.concatenate(waiting))
-                waiting, size = [], 0
-    if size:
-        yield np.sort(np.concatenate(waiting))
+        met = windows(threshold, mine, theirs)
+        if crowd is not None and met.cost > max(CANDIDATES, PER_ROW * size):
+            many = met.costs(size) > PER_ROW
+            yield from crowd(_inside(met.only(many)), np.flatnonzero(many))
+            met = met.only(~many)
+        yield from candidates(threshold, met, ordered=True)
+
+
+def _inside(met: Windows) -> Ints:
+    """The rows of `theirs` that lie in a window."""
+    edges = np.zeros(len(met.theirs.row) + 1, dtype=np.int64)
+    np.add.at(edges, met.begin, 1)
+    np.add.at(edges, met.end, -1)
+    return np.unique(met.theirs.row[np.cumsum(edges)[:-1] > 0])
+
+
+def _crowd(
+    agree: Parts, sizes: Ints, texts: slice, threshold: float, start: int, them: Ints, those: Ints
+) -> Iterator[Ints]:
+    """Candidates among kept rows and rows of a block, which begins at `start`, by the cheapest way: their sets are made anew."""
+    for part in cut(sizes[them], spill.RESIDENT // 2):
+        a = them[part]
+        both = agree.of(np.concatenate([a, those + start]))
+        whole = Way(both.tokens.sets(both.order, texts, both.n), threshold)
+        mine = np.arange(len(a), len(a) + len(those))
+        for least, met in cheapest(both.kinds, np.arange(len(a)), mine, whole):
+            for keys in candidates(least, met, ordered=False):
+                yield (a[keys & LOW] << 32) | those[(keys >> 32) - len(a)]
 
 
 def joined(sets: Sets, hashes: Hashes, counts: Ints) -> Sets:
