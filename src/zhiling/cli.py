@@ -14,6 +14,7 @@ import typer
 from zhiling.cli_bank import bank
 from zhiling.cli_cache import cache
 from zhiling.cli_convert import convert
+from zhiling.cli_export import export
 from zhiling.cli_files import audit, probe, score, select
 from zhiling.cli_induce import induce
 from zhiling.cli_template import template
@@ -28,6 +29,7 @@ app.add_typer(template, name="template")
 app.add_typer(bank, name="bank")
 app.command()(convert)
 app.command()(tune)
+app.command()(export)
 app.command()(score)
 app.command()(select)
 app.command()(audit)
@@ -189,25 +191,6 @@ def diff(a: RunFolder, b: RunFolder, as_json: Json = False) -> None:
     from zhiling.show import difference, show_table
 
     show_table(difference(a, b), as_json)
-
-
-@app.command()
-def export(
-    folder: RunFolder,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write. 输出文件。")],
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="alpaca, sharegpt, messages, dpo, kto, natural_instructions, or faq (.html and .md). 格式。",
-        ),
-    ] = "messages",
-) -> None:
-    """Write the kept rows for another tuner, or documents' questions as a page. 导出保留的数据给其他调优工具，或把文档问答写成网页。"""
-    from zhiling.export import export as write
-
-    count = write(folder, out, form)
-    print(say(f"{count} rows written to {out}", f"已写出 {count} 行：{out}"))
 
 
 @app.command()
