@@ -9,7 +9,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -27,7 +27,10 @@ STRICT = ConfigDict(extra="forbid", frozen=True)
 
 @dataclass(config=STRICT)
 class DataSpec:
-    """One data file of a task: `path` (relative to the recipe), and how to read it (see `data.Source`)."""
+    """One data file of a task: `path` (relative to the recipe), and how to read it (see `data.Source`).
+
+    `licence` is what the data may be used under, in the owner's words; nothing reads it but the card of an exported data set.
+    """
 
     path: str
     format: str = ""
@@ -35,6 +38,7 @@ class DataSpec:
     where: dict[str, str | int] | None = None
     limit: int | None = None
     table: str = ""
+    licence: str = ""
 
 
 @dataclass(config=STRICT)
@@ -85,7 +89,7 @@ class TaskSpec:
         """The data files, each with the task's columns where it names none of its own."""
         given = self.data if isinstance(self.data, list) else [self.data]
         specs = [DataSpec(item) if isinstance(item, str) else item for item in given]
-        return [DataSpec(s.path, s.format, s.columns or self.columns, s.where, s.limit, s.table) for s in specs]
+        return [replace(spec, columns=spec.columns or self.columns) for spec in specs]
 
 
 @plain_dataclass(frozen=True, slots=True)
