@@ -16,6 +16,7 @@ from zhiling.data.files import Row
 from zhiling.data.natural import instances, seed_rows
 from zhiling.data.samples import Message, Sample, Unsayable, from_question, from_turns, pairs
 from zhiling.data.source import text_of
+from zhiling.data.vertex import read_vertex, write_vertex
 from zhiling.errors import DataError, say
 
 
@@ -143,12 +144,14 @@ FORMATS: dict[str, Format] = {
     "messages": Format(_read_messages, _write_messages),
     "dpo": Format(_read_dpo, _write_dpo),
     "kto": Format(_read_kto, _write_kto),
+    "vertex": Format(read_vertex, write_vertex),
 }
 
 
 _KEYS = {
     "messages": "messages",
     "conversations": "sharegpt",
+    "contents": "vertex",
     "Instances": "natural_instructions",
     "instruction": "alpaca",
 }
