@@ -103,7 +103,7 @@ def test_a_crowd_of_different_rows_in_one_wording_does_not_grow_with_its_square(
         parts["input"] = "-"
     elif differ == "instruction":
         parts["input"] = wording
-    rows = [Example("t", **parts | {differ: GLUE[lang].join(dice.choices(letters, k=12))}) for _ in range(1500)]
+    rows = [Example("t", **parts | {differ: GLUE[lang].join(dice.choices(letters, k=8))}) for _ in range(1500)]
     rows += [replace(rows[3], **{differ: getattr(rows[3], differ) + GLUE[lang] + letters[at]}) for at in range(5)]
     met, verify = [], join.verify
     monkeypatch.setattr(join, "CANDIDATES", 10_000)
@@ -117,7 +117,7 @@ def test_nor_does_one_over_many_blocks(lang, monkeypatch):
     """The same where blocks of a hundred rows meet all that were kept before, which lie in runs."""
     dice, letters = random.Random(8), [chr(0x4E00 + at) if lang == "zh" else f"w{at}" for at in range(3000)]
     wording = GLUE[lang].join(dice.choices(letters, k=100))
-    rows = [Example("t", wording, GLUE[lang].join(dice.choices(letters, k=12)), "好 fine") for _ in range(1500)]
+    rows = [Example("t", wording, GLUE[lang].join(dice.choices(letters, k=8)), "好 fine") for _ in range(1500)]
     rows += [replace(rows[3], input=rows[3].input + GLUE[lang] + letters[at]) for at in range(5)]
     met, verify = [], walk.verify
     counted = lambda sets, least, keys: (met.append(len(keys)), verify(sets, least, keys))[1]  # noqa: E731
