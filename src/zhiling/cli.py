@@ -14,6 +14,7 @@ import typer
 from zhiling.cli_bank import bank
 from zhiling.cli_cache import cache
 from zhiling.cli_convert import convert
+from zhiling.cli_evaluate import compare, evaluate
 from zhiling.cli_export import export
 from zhiling.cli_files import audit, probe, score, select
 from zhiling.cli_induce import induce
@@ -30,6 +31,8 @@ app.add_typer(bank, name="bank")
 app.command()(convert)
 app.command()(tune)
 app.command()(export)
+app.command()(evaluate)
+app.command()(compare)
 app.command()(score)
 app.command()(select)
 app.command()(audit)
@@ -196,7 +199,9 @@ def diff(a: RunFolder, b: RunFolder, as_json: Json = False) -> None:
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Where the recipe goes. 配方放在哪里。", metavar="DIR")],
-    data: Annotated[Path | None, typer.Option(help="Rows, documents (one or a folder), or a database of yours. 你的数据。")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Rows, documents (one or a folder), or a database of yours. 你的数据。")
+    ] = None,
     task: Annotated[str, typer.Option(help="What the model should learn, in words. 任务说明。")] = "",
     family: Annotated[str, typer.Option(help="classification, qa, sql, ...; guessed if left out. 任务类别。")] = "",
 ) -> None:

@@ -67,7 +67,7 @@ def compare(
     """Compare two models' scores of the same rows, by row id; None is a row without a score.
 
     The interval is the bootstrap's expanded percentile interval over rows (Hesterberg 2015), which keeps its promise on small
-    samples where the plain one is too narrow; where no row changed at all, it is what n unchanged rows leave possible. The result
+    samples where the plain one is too narrow; where all rows changed alike, or not at all, it is what n such rows leave possible. The result
     depends on the scores and the seed, not on the order of the rows.
     """
     return stratified([(base, tuned)], seed=seed, draws=draws, confidence=confidence)
@@ -94,11 +94,7 @@ def stratified(
     before, after = (float(np.mean([np.mean(pair[side]) for pair in pairs])) for side in (0, 1))
     differences = [y - x for x, y in pairs]
     rng = np.random.default_rng(seed)
-    if any(group.any() for group in differences):
-        low, high = _interval(differences, rng, draws, confidence)
-    else:  # no row changed: so many changes, and no more, could still have gone unseen (the "rule of three", about 3 / n)
-        high = 1 - (1 - confidence) ** (1 / n)
-        low = -high
+    low, high = _interval(differences, rng, draws, confidence)
     exact = len(pairs) == 1 and all(np.isin(side, (0.0, 1.0)).all() for side in pairs[0])
     gained, lost = (sum(int((sign * group > 0).sum()) for group in differences) for sign in (1, -1))
     p = mcnemar(gained, lost) if exact else _p(differences, rng, draws)
@@ -122,7 +118,7 @@ def mean_interval(
     values = [group for group in values if len(group)]
     if not values:
         return None
-    low, high = _interval(values, np.random.default_rng(seed), draws, confidence)
+    low, high = _interval(values, np.random.default_rng(seed), draws, confidence, least=0.0)
     return float(np.mean([group.mean() for group in values])), max(0.0, low), min(1.0, high)
 
 
@@ -135,8 +131,20 @@ def _paired(base: Mapping[str, float | None], tuned: Mapping[str, float | None])
     return np.array([x for x, _ in both], dtype=np.float64), np.array([y for _, y in both], dtype=np.float64)
 
 
-def _interval(groups: Sequence[Floats], rng: np.random.Generator, draws: int, confidence: float) -> tuple[float, float]:
-    """The expanded percentile interval of the mean of the groups' means."""
+def _interval(
+    groups: Sequence[Floats], rng: np.random.Generator, draws: int, confidence: float, least: float = -1.0
+) -> tuple[float, float]:
+    """The expanded percentile interval of the mean of the groups' means, of values from `least` to 1.
+
+    Where all rows of each group agree there is no spread to draw on: so many others could still have gone unseen, each as far off as
+    values can be (the "rule of three", about 3 / n).
+    """
+    if all((group == group[0]).all() for group in groups):
+        mean, unseen = (
+            float(np.mean([group[0] for group in groups])),
+            1 - (1 - confidence) ** (1 / sum(map(len, groups))),
+        )
+        return mean - unseen * (mean - least), mean + unseen * (1 - mean)
     means = np.zeros(draws)
     for group in groups:
         means += np.concatenate(list(_resampled(group, rng, draws))) / len(groups)

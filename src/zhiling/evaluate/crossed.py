@@ -104,12 +104,13 @@ def _more(groups: Sequence[Floats], each: Floats, confidence: float) -> int | No
     if abs(change) < 1e-9:
         return None
     normal = NormalDist()
-    allowed = (change / (normal.inv_cdf(0.5 + confidence / 2) + normal.inv_cdf(0.8))) ** 2
-    by_rows = sum(float(group.mean(axis=0).var(ddof=1)) if group.shape[1] > 1 else 0.25 for group in groups)
+    allowed: float = (change / (normal.inv_cdf(0.5 + confidence / 2) + normal.inv_cdf(0.8))) ** 2
+    by_rows: float = sum(float(group.mean(axis=0).var(ddof=1)) if group.shape[1] > 1 else 0.25 for group in groups)
     left = allowed - float(each.var(ddof=1)) / len(each)
     if left <= 0:
         return None
-    return max(1, math.ceil(by_rows / len(groups) / left - n))
+    needed: float = by_rows / len(groups) / left - n
+    return max(1, math.ceil(needed))
 
 
 def _words(

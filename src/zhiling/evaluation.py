@@ -1,0 +1,305 @@
+"""One model measured on rows, or two compared on the same ones; where `llm`, `evaluate` and the guards of `select` meet, without a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zhiling import prove, registry, steps
+from zhiling.data.sets import examples, form_of
+from zhiling.errors import DataError, RecipeError, say
+from zhiling.evaluation_sides import Side
+from zhiling.stages import GUARDS
+from zhiling.store import current, read
+from zhiling.text import cut
+from zhiling.types import Example, Task
+
+if TYPE_CHECKING:
+    from zhiling.evaluate.predict import Prediction
+    from zhiling.run import Watch
+
+CLOSED = 12
+"""Distinct answers up to which rows of a file are taken for a task with labels, where each occurs twice at least on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be measured on which rows.
+
+    `data` are data files (a file's name is its task) or runs' folders (their held-out rows and tasks); `columns` {our name: the file's}.
+    `metric` "" takes the run's own, and for a file `accuracy` where its answers are a few labels, else `rouge_l`. `trained_on` are files and
+    runs that the models were tuned on, besides those that are known. Rows that the training shows are left out with `clean`, and
+    counted in with `force`; otherwise they are refused.
+    """
+
+    data: Sequence[Path]
+    metric: str = ""
+    labels: Sequence[str] = ()
+    form: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    rows: int | None = None
+    max_tokens: int | None = None
+    confidence: float = 0.95
+    seed: int = 0
+    trained_on: Sequence[Path] = ()
+    clean: bool = False
+    force: bool = False
+    cache: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """The rows that are asked, their tasks, what could not be used, and what is known of contamination.
+
+    `training` counts the rows that the models were tuned on, None where nobody knows them; `leaked` maps the rows that these show to why.
+    """
+
+    rows: list[Example]
+    tasks: dict[str, Task]
+    unusable: int
+    training: int | None
+    leaked: dict[str, str]
+
+    def told(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "checked": self.training is not None,
+            "training_rows": self.training,
+            "rows": len(self.leaked),
+            "counted_in": sum(row.id in self.leaked for row in self.rows),
+        }
+
+
+def paper(asked: Asked, sides: Sequence[Side], watch: Watch) -> Paper:
+    """The rows to ask, each task's at most `asked.rows`, and whether the models' training shows any of them.
+
+    Raises DataError where no row is usable, and where rows are contaminated unless `clean` or `force` is set.
+    """
+    rows, tasks, unusable = _rows(asked)
+    if asked.metric:
+        registry.get("metric", asked.metric, "--metric")
+        tasks = {name: replace(task, metric=asked.metric) for name, task in tasks.items()}
+    if asked.labels:
+        tasks = {name: replace(task, labels=tuple(asked.labels)) for name, task in tasks.items()}
+    chosen = prove.choose(
+        [row for row in rows if row.output.strip() or tasks[row.task].metric == "constraints"], asked.rows
+    )
+    unusable += sum(not row.output.strip() and tasks[row.task].metric != "constraints" for row in rows)
+    if not chosen:
+        mend = say("rows need an instruction and an answer", "数据行需要指令与答案")
+        raise DataError(say("no row to ask", "没有可用于评测的数据"), where=str(asked.data[0]), mend=mend)
+    trained = [*asked.trained_on, *(side.run for side in sides if side.run is not None)]
+    leaked, training = dict[str, str](), None
+    if trained:
+        watch({"stage": "select/decontaminate", "rows": len(chosen)})
+        shown = [row for place in dict.fromkeys(trained) for row in taught(place, asked.form)]
+        leaked, training = contaminated(chosen, shown, tasks, asked.seed), len(shown)
+    if leaked and not asked.clean and not asked.force:
+        one = next(row for row in chosen if row.id in leaked)
+        what = say(
+            f"{len(leaked)} of {len(chosen)} rows are contaminated, such as '{cut(one.input or one.instruction, 50)}': a training row "
+            f"{leaked[one.id]}",
+            f"{len(chosen)} 行中有 {len(leaked)} 行受到污染，例如“{cut(one.input or one.instruction, 50)}”：有训练数据{leaked[one.id]}",
+        )
+        mend = say(
+            "leave them out with --clean, or count them in and say so with --force",
+            "用 --clean 剔除这些行，或用 --force 计入并标明",
+        )
+        raise DataError(what, where=str(asked.data[0]), mend=mend)
+    if asked.clean:
+        chosen = [row for row in chosen if row.id not in leaked]
+        if not chosen:
+            raise DataError(say("every row is contaminated", "所有数据行都受到污染"), where=str(asked.data[0]))
+    return Paper(chosen, tasks, unusable, training, leaked)
+
+
+def _rows(asked: Asked) -> tuple[list[Example], dict[str, Task], int]:
+    rows, tasks, unusable = dict[str, Example](), dict[str, Task](), 0
+    for place in asked.data:
+        if (place / "journal.sqlite").exists():
+            done = current(place)
+            found = [row for one in done for row in read(place, one.of("heldout"))]
+            if not found:
+                mend = say("set heldout in its recipe, or name a data file", "请在配方中设置 heldout，或给出数据文件")
+                raise DataError(say("the run held no row out", "该运行没有留出数据"), where=str(place), mend=mend)
+            tasks |= _tasks(place)
+        else:
+            name = place.name.split(".")[0]
+            form = form_of(place, asked.form, asked.columns)
+            read_in = [row for _, row in examples(place, form, name, asked.columns)]
+            found = [row for row in read_in if isinstance(row, Example)]
+            unusable += len(read_in) - len(found)
+            tasks[name] = _guessed(name, found)
+        rows |= {row.id: row for row in found}
+    return list(rows.values()), tasks, unusable
+
+
+def _tasks(run: Path) -> dict[str, Task]:
+    """A run's tasks, as its selection kept them."""
+    from pydantic import TypeAdapter
+
+    facts = next((done.facts for done in reversed(current(run)) if "tasks" in done.facts), None)
+    if facts is None:
+        mend = say("run it to its end once more: zhiling run", "请用 zhiling run 重新运行到结束")
+        raise DataError(say("nothing was selected here", "这里还没有筛选结果"), where=str(run), mend=mend)
+    return TypeAdapter(dict[str, Task]).validate_python(facts["tasks"])
+
+
+def _guessed(name: str, rows: Sequence[Example]) -> Task:
+    answers = sorted({row.output.strip() for row in rows} - {""})
+    langs = tuple(sorted({row.lang for row in rows if row.lang})) or ("en",)
+    if 2 <= len(answers) <= min(CLOSED, len(rows) // 2):
+        return Task(name, family="classification", langs=langs, labels=tuple(answers), metric="accuracy")
+    return Task(name, langs=langs, metric="rouge_l")
+
+
+def taught(place: Path, form: str = "") -> Iterator[Example]:
+    """The rows that a run kept, or those of a data file: what a model was tuned on."""
+    if (place / "journal.sqlite").exists():
+        for done in current(place):
+            yield from read(place, done.of("kept"))
+        return
+    for _, row in examples(place, form_of(place, form), place.name.split(".")[0]):
+        if isinstance(row, Example):
+            yield row
+
+
+def contaminated(
+    rows: Sequence[Example], training: Sequence[Example], tasks: Mapping[str, Task], seed: int = 0
+) -> dict[str, str]:
+    """{evaluation row: why} for those that a training row shows, by the guards that a run's selection asks with their own thresholds.
+
+    A guard names one evaluation row for each training row; so what it has named is taken away and it is asked again, until it names none.
+    """
+    from zhiling.embed import Use
+
+    found: dict[str, str] = {}
+    for name in GUARDS:
+        plugin, shows = registry.get("selector", name), list(training)
+        while (left := [row for row in rows if row.id not in found]) and shows:
+            hand = {"scores": {}, "heldout": left, "tasks": tasks, "seed": seed, "embedder": Use(), "here": Path.cwd()}
+            said = steps.collect(steps.call(plugin, registry.settle(plugin, {}), hand, shows))
+            dropped = {verdict.example: verdict for verdict in steps.wait(said) if not verdict.kept}
+            found |= {verdict.rival: verdict.why for verdict in dropped.values()}
+            shows = [row for row in shows if row.id in dropped]
+    return found
+
+
+async def answers(side: Side, name: str, on: Paper, asked: Asked, watch: Watch) -> list[Prediction]:
+    """What one model answers to the rows, greedily; replies are kept in the cache, so that a killed call asks nothing twice."""
+    from zhiling.evaluate.predict import predict
+    from zhiling.llm import open_model
+
+    async with open_model(side.entry, cache=asked.cache, where=side.label) as model:
+        return await predict(
+            prove.Told(model, cut(name, 32), watch), on.rows, max_tokens=asked.max_tokens, tasks=on.tasks
+        )
+
+
+def measure(side: Side, asked: Asked, watch: Watch) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(one model's mean scores with intervals by task, language, family and overall, its answers as rows).
+
+    Every task weighs the same in what is said of several. Raises as `paper` does, ProviderError when the model answers no more.
+    """
+    from zhiling.evaluate.compare import mean_interval
+    from zhiling.evaluate.suite import parted, score
+
+    on = paper(asked, [side], watch)
+    said = steps.wait(answers(side, side.label, on, asked, watch))
+    values = score(on.rows, said, on.tasks)
+
+    def told(groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
+        scores = [{row.id: values[row.id] for row in rows} for rows in groups]
+        found = mean_interval(scores, seed=asked.seed, confidence=asked.confidence)
+        n = sum(value is not None for group in scores for value in group.values())
+        mean, low, high = found or (None, None, None)
+        return {"n": n, "failed": sum(map(len, groups)) - n, "score": mean, "low": low, "high": high}
+
+    by_task, by_lang, by_family = (parted(on.rows, on.tasks, by) for by in ("task", "lang", "family"))
+    result = {
+        "model": side.label,
+        "tasks": {name: {"metric": on.tasks[name].metric, **told(groups)} for name, groups in by_task.items()},
+        "overall": told([rows for groups in by_task.values() for rows in groups]),
+        "langs": {name: told(groups) for name, groups in by_lang.items()},
+        "families": {name: told(groups) for name, groups in by_family.items()},
+        "confidence": asked.confidence,
+        "unusable": on.unusable,
+        "contamination": on.told(),
+    }
+    return result, _written(on, {side.label: said}, {side.label: values})
+
+
+def compare(
+    first: Sequence[Side], second: Sequence[Side], asked: Asked, watch: Watch
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(how the second model does against the first on the same rows, the answers as rows).
+
+    Several sides are one way tuned with several seeds; a single one is set against each of them. Then the interval is over rows and seeds.
+    Raises as `measure` does, RecipeError where the two have unlike numbers of seeds.
+    """
+    from zhiling.evaluate.suite import evaluate, score
+
+    seeds = max(len(first), len(second))
+    if len({len(first), len(second)} - {1, seeds}):
+        what = say(f"{len(first)} tunings against {len(second)}", f"{len(first)} 个调优对 {len(second)} 个")
+        raise RecipeError(what, where="compare", mend=say("name as many, or one", "两边数量须相同，或其中一边为一个"))
+    on = paper(asked, [*first, *second], watch)
+    named = {side.label: side for side in (*first, *second)}
+    said = {name: steps.wait(answers(side, name, on, asked, watch)) for name, side in named.items()}
+    values = {name: score(on.rows, found, on.tasks) for name, found in said.items()}
+    if seeds == 1:
+        a, b = first[0].label, second[0].label
+        result = evaluate(
+            on.rows, said[a], said[b], tasks=on.tasks, seed=asked.seed, confidence=asked.confidence
+        ).to_dict()
+    else:
+        ways = [
+            [values[side.label] for side in (way * seeds if len(way) == 1 else way)]
+            for way in (list(second), list(first))
+        ]
+        result = _seeded(on, ways[0], ways[1], asked.confidence)
+    names = {"first": [side.label for side in first], "second": [side.label for side in second]}
+    return {**names, **result, "unusable": on.unusable, "contamination": on.told()}, _written(on, said, values)
+
+
+def _seeded(on: Paper, second: Sequence[Any], first: Sequence[Any], confidence: float) -> dict[str, Any]:
+    """The comparison over rows and seeds, with the keys of the other one."""
+    from zhiling.evaluate.crossed import crossed
+    from zhiling.evaluate.suite import parted
+
+    def told(groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
+        of = {row.id: row.task for rows in groups for row in rows}
+        found = asdict(crossed(second, first, of, confidence=confidence))
+        n = found.pop("rows")
+        return {"n": n, "failed": len(of) - n, "base": found.pop("second"), "tuned": found.pop("first"), **found}
+
+    by_task, by_lang, by_family = (parted(on.rows, on.tasks, by) for by in ("task", "lang", "family"))
+    return {
+        "tasks": {name: {"metric": on.tasks[name].metric, **told(groups)} for name, groups in by_task.items()},
+        "overall": told([rows for groups in by_task.values() for rows in groups]),
+        "langs": {name: told(groups) for name, groups in by_lang.items()},
+        "families": {name: told(groups) for name, groups in by_family.items()},
+        "confidence": confidence,
+    }
+
+
+def _written(on: Paper, said: Mapping[str, Sequence[Prediction]], values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = {row.id: row for row in on.rows}
+    return [
+        {
+            "id": answer.example,
+            "task": rows[answer.example].task,
+            "model": model,
+            "prompt": rows[answer.example].prompt,
+            "reference": rows[answer.example].output,
+            "answer": answer.text,
+            "finish": answer.finish,
+            "error": answer.error,
+            "value": values[model].get(answer.example),
+            "contaminated": on.leaked.get(answer.example, ""),
+        }
+        for model, found in said.items()
+        for answer in found
+    ]
