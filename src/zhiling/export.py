@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,8 @@ from zhiling.store import current, read
 from zhiling.types import Example
 
 NAMES = (*FORMATS, "natural_instructions")
+FOLDERS = ("hf", "llamafactory", "axolotl", "trl")
+"""What is written as a folder with a card."""
 _PREFERENCE = {"dpo": "rejected", "kto": "label"}
 
 
@@ -26,18 +28,23 @@ def export(folder: Path, out: Path, form: str = "messages") -> int:
     """Write the rows that a run kept as JSON lines; returns how many.
 
     dpo and kto take the rejected answer, or whether an answer was liked, from the record that a row was filled from (its field
-    `rejected` or `label`). "faq" writes the questions and answers of documents as a page instead (see `faq`). Raises DataError for an
-    unknown format, a run without rows, and a row that the format cannot hold.
+    `rejected` or `label`). "faq" writes the questions and answers of documents as a page instead (see `faq`), and FOLDERS are written
+    with a card and a tuner's settings (see `export_sets`). Raises DataError for an unknown format, a run without rows, and a row that the
+    format cannot hold.
     """
     if form == "faq":
         from zhiling.faq import write
 
         return write(folder, out)
-    _known(form)
+    _known(form, (*NAMES, *FOLDERS))
     files = [output for done in current(folder) for output in done.of("kept")]
     if not files:
         mend = say("run it at least until select", "请至少运行到 select 阶段")
         raise DataError(say("this run has kept no rows yet", "该运行尚无保留的数据"), where=str(folder), mend=mend)
+    if form in FOLDERS:
+        from zhiling.export_sets import write_folder
+
+        return write_folder(folder, out, form)
     preferred = _preferred(folder, _PREFERENCE[form]) if form in _PREFERENCE else {}
 
     def kept() -> Iterator[Sample]:
@@ -50,7 +57,7 @@ def export(folder: Path, out: Path, form: str = "messages") -> int:
     if form == "natural_instructions":  # a task's rows stand together there
         ordered = sorted(ordered, key=lambda sample: (str(sample.more["task"]), sample.instruction))
     try:
-        return _write(out, _said(ordered, form))
+        return write_lines(out, _said(ordered, form))
     except Unsayable as why:
         mend = say("another --format can", "请换用其他 --format")
         what = say(f"a row that {form} cannot hold: {why}", f"{form} 无法保存某一行：{why}")
@@ -105,7 +112,7 @@ def convert(source: Path, out: Path, to: str, given: str = "") -> Converted:
                 counted[0] += 1
                 yield sample
 
-    _write(out, _said(good(), to))
+    write_lines(out, _said(good(), to))
     return Converted(counted[0], left_out, form)
 
 
@@ -133,9 +140,9 @@ def _said(given: Iterable[Sample], form: str) -> Iterator[dict[str, Any]]:
         yield FORMATS[form].write(replace(sample, more={k: v for k, v in sample.more.items() if k != "about"}))
 
 
-def _known(form: str) -> str:
-    if form not in NAMES:
-        raise DataError(say(f"unknown format '{form}'", f"未知的格式“{form}”"), where="--format", mend=", ".join(NAMES))
+def _known(form: str, names: Sequence[str] = NAMES) -> str:
+    if form not in names:
+        raise DataError(say(f"unknown format '{form}'", f"未知的格式“{form}”"), where="--format", mend=", ".join(names))
     return form
 
 
@@ -150,7 +157,7 @@ def _preferred(folder: Path, name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _write(out: Path, given: Iterable[Mapping[str, Any]]) -> int:
+def write_lines(out: Path, given: Iterable[Mapping[str, Any]]) -> int:
     """Rows as JSON lines, the file whole or absent; returns how many."""
     count, temporary = 0, out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
