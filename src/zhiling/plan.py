@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 PREFILL, TRAIN = 400.0, 180.0
 """Tokens per second of the embedded 135M model on two quiet cores: read at once, and trained with LoRA."""
-SAMPLE = 24
-"""Rows per task that a scorer is shown."""
+SAMPLE, BEGUN = 24, 200
+"""Rows per task that a scorer is shown; first rows of each file, all of which a constructor that works on records is shown."""
 TRIED, LONGEST_TRY = 12, 256
 """How many requests a local model is asked to see how long its replies are, and the longest replies that are waited for."""
 TRACES = 20
@@ -111,7 +112,8 @@ class _Planner:
             _run(steps.propose(step.kind, step.settings, hand))
             if plugin.facts["over"] == "records":
                 shown += len(records)
-                whole += self.counts[name] - _away(self.recipe, name, self.counts[name])
+                held = 0 if _words_held(self.recipe, step, name) else _away(self.recipe, name, self.counts[name])
+                whole += self.counts[name] - held
         scale = whole / shown if shown else 1.0
         times = {name: len(self.sample[name]) if plugin.facts["over"] == "records" else 1 for name in names}
         least = sum(int(count(step.settings, self.tasks[name])) * times[name] for name in names) if count else 0
@@ -137,7 +139,7 @@ class _Planner:
     def examples(self) -> list[Example]:
         """Some rows as they will be constructed: worded by the first way that asks no model, else by the task's description."""
         if self._examples is None:
-            self._examples = [row for name, records in self.sample.items() for row in self._worded(name, records)]
+            self._examples = [row for name, records in self.sample.items() for row in self._worded(name, _few(records))]
         return self._examples
 
     def _worded(self, name: str, records: Sequence[Record]) -> list[Example]:
@@ -292,18 +294,24 @@ def _run(work: Any) -> None:
 
 
 def _records(recipe: Recipe) -> tuple[dict[str, list[Record]], dict[str, int], float]:
-    """Some records and the number of usable ones by task, and the mean length of a record's text in tokens (first 200 of each file)."""
+    """By task the first BEGUN records of each file and the number of usable ones; and the mean length of a record's text in tokens."""
     sample, counts, sizes = dict[str, list[Record]](), dict[str, int](), list[int]()
     for name, spec in recipe.tasks.items():
         task, first = spec.task(name), list[Record]()
         counts[name] = 0
         for rows in _usable(recipe, name):
-            begun = list(islice(rows, 200))
+            begun = list(islice(rows, BEGUN))
             first += begun
             sizes += [sum(length(row.fields.get(key, "")) for key in (*task.inputs, task.target)) for row in begun]
             counts[name] += len(begun) + sum(1 for _ in rows)
-        sample[name] = first[:: max(1, len(first) // SAMPLE)][:SAMPLE]
+        sample[name] = first
     return sample, counts, (sum(sizes) / len(sizes) * 1.4 if sizes else 0.0)
+
+
+def _few(records: Sequence[Record]) -> list[Record]:
+    """SAMPLE of them, evenly chosen, so that each file's are among them."""
+    few = min(SAMPLE, len(records))
+    return [records[at * len(records) // few] for at in range(few)]
 
 
 def _usable(recipe: Recipe, name: str) -> Iterator[Iterator[Record]]:
@@ -328,12 +336,23 @@ def _made(recipe: Recipe, step: Step, task: Task, count: int) -> int:
     ready = facts.get("ready", lambda settings, task: None)(step.settings, task)
     if ready is None:
         return left * step.per_record
-    return int(ready) * (left if facts["over"] == "records" else 1)
+    return int(ceil(ready * (left if facts["over"] == "records" else 1)))
 
 
 def _away(recipe: Recipe, name: str, count: int) -> int:
     share = recipe.tasks[name].heldout
     return int(share) if share >= 1 else round(share * count)
+
+
+def _words_held(recipe: Recipe, step: Step, name: str) -> bool:
+    """Whether a step that works on records makes the held-out rows of a task too: the first that can, where records bring no answers."""
+    if recipe.answered(name):
+        return False
+    for other in recipe.construct:
+        facts = registry.get("constructor", other.kind).facts
+        if (not other.tasks or name in other.tasks) and (facts["over"] == "records" or "ready" not in facts):
+            return other is step
+    return False
 
 
 def _quota(recipe: Recipe) -> int | None:

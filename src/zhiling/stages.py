@@ -202,7 +202,7 @@ def propose(run: Run, label: str, step: Step, name: str, side: Side | None = Non
         seed = steps.task_seed(run.recipe.seed, task, label)
         hand = run.hand(step, task=task, seed=seed, records=records)
         each = plugin.facts.get("calls")
-        expected = None if each is None else each(step.settings, task) * (len(records) if side else 1)
+        expected = each(step.settings, task) * (len(records) if side else 1) or None if each else None
         with run.asking(f"construct/{label}", expected, task=name):
             made = steps.wait(steps.propose(step.kind, step.settings, hand))
         kind = "heldout" if side and side.heldout else "drafts"

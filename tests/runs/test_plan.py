@@ -181,3 +181,34 @@ def test_a_trace_teaches_and_a_torn_one_does_no_harm(tmp_path: Path) -> None:
     assert seen.completion(longer) == guess.completion(longer)
     nothing = guess.learn([tmp_path / "events.jsonl"], "unheard of")
     assert nothing.completion(request) == guess.completion(request) and nothing.prompt(request) == guess.prompt(request)
+
+
+def test_steps_on_passages_and_cues_are_planned_by_what_they_will_ask(tmp_path: Path) -> None:
+    """Many passages answer themselves and few are asked about: the plan counts those few, held-out ones too. Cues make rows by the run."""
+    asked = [
+        f"## 第{at}节\n\n学徒每年须完成{at}次安全培训，并由车间主任签字确认，逾期不得上机操作。\n" for at in range(3)
+    ]
+    own = [f"## How long is course {at}?\n\nCourse {at} takes {at + 2} weeks of evening lessons.\n" for at in range(60)]
+    (tmp_path / "own.md").write_text("# Courses\n\n" + "\n".join(own), encoding="utf-8")
+    (tmp_path / "问.md").write_text("# 守则\n\n" + "\n".join(asked), encoding="utf-8")
+    cues = [f"{at}\n00:00:{at:02},000 --> 00:00:{at:02},900\n第{at}句。\nLine {at}.\n" for at in range(1, 9)]
+    (tmp_path / "双语.srt").write_text("\n".join(cues), encoding="utf-8")
+    task = {"description": "Answer.", "langs": ["en", "zh"], "inputs": ["passage", "question"], "target": "answer"}
+    data = [{"path": name, "format": "passages"} for name in ("own.md", "问.md")]
+    talk = {
+        "description": "Translate.",
+        "langs": ["en", "zh"],
+        "inputs": ["text"],
+        "target": "text",
+        "data": "双语.srt",
+    }
+    made = {
+        "name": "p", "seed": 1, "models": {"m": {"provider": "fake", "script": ["?"]}},
+        "tasks": {"问答": {**task, "data": data, "group": "passage", "heldout": 0.5}, "字幕": talk},
+        "construct": [{"document_qa": {"tasks": ["问答"], "questions": 1}}, {"subtitles": {"tasks": ["字幕"], "cues": 4}}],
+    }  # fmt: skip
+    (tmp_path / "r.yaml").write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
+    rows = estimate(load(tmp_path / "r.yaml"))
+    assert row_of(rows, "read 问答")["rows"] == 63
+    assert row_of(rows, "construct document_qa")["calls"] == 3
+    assert row_of(rows, "construct subtitles")["rows"] == 2 * 3

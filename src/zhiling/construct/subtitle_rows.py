@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zhiling.llm import Model
 
 Way = Literal["en-zh", "zh-en", "bilingual"]
+WAYS: tuple[Way, ...] = ("en-zh", "zh-en", "bilingual")
 _line = re.compile(r"^\s*(\d{1,3})\s*[.、:：)]\s*(.*\S)\s*$", re.MULTILINE)
 _break = " / "
 
@@ -45,17 +46,16 @@ def asks(settings: Mapping[str, Any]) -> bool:
     return bool(settings["translate"])
 
 
-def calls(settings: Mapping[str, Any], task: Task) -> int:
-    """The most calls for a record: its cue may need a call of its own."""
-    return 1
+def ready(settings: Mapping[str, Any], task: Task) -> float:
+    """Rows for a record: its share of those of a run of cues."""
+    return len(settings["ways"] or WAYS) / int(settings["cues"])
 
 
 @constructor(
     "subtitles",
     over="records",
     asks=asks,
-    calls=calls,
-    ready=lambda settings, task: len(settings["ways"]),
+    ready=ready,
     needs=("chat",),
 )
 async def subtitles(
@@ -89,7 +89,7 @@ async def subtitles(
             out.append(full)
             continue
         maker = "subtitles:file" if full is run or asked is None else f"subtitles:{asked.label}"
-        out += [_row(full, way, task.name, words, seed, maker) for way in ways or ["en-zh", "zh-en", "bilingual"]]
+        out += [_row(full, way, task.name, words, seed, maker) for way in ways or WAYS]
     return out
 
 

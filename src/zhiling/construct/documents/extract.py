@@ -27,17 +27,12 @@ if TYPE_CHECKING:
 SHOWN = 6000
 
 
-def calls(settings: Mapping[str, Any], task: Task) -> int:
-    """One call a passage."""
-    return 1
-
-
 def ready(settings: Mapping[str, Any], task: Task) -> int:
     """One row a passage."""
     return 1
 
 
-@constructor("extract", over="records", calls=calls, ready=ready, langs=("en", "zh"))
+@constructor("extract", over="records", ready=ready, langs=("en", "zh"))
 async def extract(
     *,
     task: Task,

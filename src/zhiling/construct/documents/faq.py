@@ -33,18 +33,13 @@ def asks(settings: Mapping[str, Any]) -> bool:
     return "model" in settings["ways"]
 
 
-def calls(settings: Mapping[str, Any], task: Task) -> int:
-    """The most calls for one passage: one for a large model, one a question for a small one."""
-    return int(settings["questions"]) if asks(settings) else 0
-
-
 def ready(settings: Mapping[str, Any], task: Task) -> int:
     """About the most rows for one passage: documents may hold more questions of their own."""
     return int(settings["questions"])
 
 
 @constructor(
-    "faq", over="records", asks=asks, calls=calls, ready=ready, langs=("en", "zh"),
+    "faq", over="records", asks=asks, ready=ready, langs=("en", "zh"),
     paper="Du et al. 2017 (arXiv:1705.00106); round trip: Alberti et al. 2019 (arXiv:1906.05416)",
 )  # fmt: skip
 async def faq(

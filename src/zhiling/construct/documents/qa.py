@@ -35,13 +35,13 @@ KNOWN = 0.6
 
 
 def calls(settings: Mapping[str, Any], task: Task) -> int:
-    """The most calls for one passage: its questions, and each once more without the passage where `closed_book` is on."""
-    return faq.calls(settings, task) + (int(settings["questions"]) if settings["closed_book"] else 0)
+    """The most calls for one passage where the model is asked again, without the passage; 0 where it is asked once: a plan sees those."""
+    return int(settings["questions"]) * (1 + faq.asks(settings)) if settings["closed_book"] else 0
 
 
-def ready(settings: Mapping[str, Any], task: Task) -> int:
+def ready(settings: Mapping[str, Any], task: Task) -> float:
     """About the most rows for one passage."""
-    return round(int(settings["questions"]) * (1 + float(settings["unanswerable"])))
+    return int(settings["questions"]) * (1 + float(settings["unanswerable"]))
 
 
 def asks(settings: Mapping[str, Any]) -> bool:

@@ -39,11 +39,6 @@ LEAST, SHARE = 60, 0.6
 SHOWN = 6000
 
 
-def calls(settings: Mapping[str, Any], task: Task) -> int:
-    """Calls for one passage: one a length."""
-    return len(settings["lengths"]) if settings["by"] == "model" else 0
-
-
 def ready(settings: Mapping[str, Any], task: Task) -> int:
     """The most rows for one passage."""
     return len(settings["lengths"])
@@ -55,7 +50,7 @@ def asks(settings: Mapping[str, Any]) -> bool:
 
 
 @constructor(
-    "summary", over="records", asks=asks, calls=calls, ready=ready, langs=("en", "zh"),
+    "summary", over="records", asks=asks, ready=ready, langs=("en", "zh"),
     paper="Maynez et al. 2020 (arXiv:2005.00661); extracts: Radev et al. 2004 (centroids)",
 )  # fmt: skip
 async def summary(
