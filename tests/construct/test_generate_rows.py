@@ -375,3 +375,8 @@ def test_waves_grow_and_never_ask_for_more_than_is_wanted():
     sizes.clear()
     made = asyncio.run(in_waves(work, rows=5, tries=1.0, wave=4, floor=0.1, model=model, step="s"))
     assert sum(sizes) == 5 and len(made) == 5
+
+
+def test_reasons_are_counted_by_their_check_in_both_languages():
+    told = ("evidence: not in the passage: a", "evidence：原文中没有：b", "refusal: it declines")
+    assert [code(Reject("t", "m", "dropped", why)) for why in told] == ["evidence", "evidence", "refusal"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -105,4 +106,4 @@ def unasked(model: Model) -> bool:
 
 def code(reject: Reject) -> str:
     """The name of the check that refused a row: what its reason begins with."""
-    return reject.why.partition(":")[0]
+    return re.split("[:：]", reject.why, maxsplit=1)[0]
