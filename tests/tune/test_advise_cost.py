@@ -141,9 +141,13 @@ def test_a_calibration_keeps_to_its_budget_and_survives_what_fails(monkeypatch, 
         calibrate.calibrate(events.append, budget=0.5)
 
 
-def test_a_rehearsal_that_is_too_slow_or_fails_says_so(tmp_path):
+def test_a_rehearsal_that_is_too_slow_says_so():
     with pytest.raises(EngineError, match="longer than"):
         rehearse("embedded", {}, 1, 8, 2, limit=0.01)
+
+
+@pytest.mark.slow
+def test_a_rehearsal_that_fails_says_so(tmp_path):
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(EngineError, match="rehearsal failed"):
         rehearse(str(tmp_path), {"method": "lora"}, 1, 8, 2)

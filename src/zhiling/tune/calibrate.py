@@ -61,7 +61,9 @@ def run(
     asked = TuneSettings(**settings)
     found = rehearse(base, settings, asked.batch_rows, length, answer, steps, limit)
     took, busy = median(found.seconds), median(found.cpu_seconds)
-    return Seen(shape_in(Path(base)), asked, Step.of(asked, length, answer), took, busy, found.start, found.memory)
+    return Seen(
+        shape_in(Path(base)), asked, Step.of(asked, length, answer), took, busy, found.start, found.memory, found.load
+    )
 
 
 def calibrate(watch: Watch, budget: float = BUDGET) -> Constants:

@@ -148,7 +148,7 @@ class Constants:
     fixed: float = 40e6
     activations: float = 1.8
     logits: float = 5.2
-    load: float = 2.0
+    load: float = 1.7
     time: tuple[float, float, float, float] = (2e-11, 1e-9, 8e-4, 3e-9)
     spread_memory: float | None = None
     spread_time: float | None = None
@@ -182,7 +182,8 @@ def seconds(shape: Shape, settings: TuneSettings, step: Step, constants: Constan
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One configuration that was run: what was asked, the wall and CPU seconds of a step, and the bytes at the start and the peak."""
+    """One configuration that was run: what was asked, the wall and CPU seconds of a step, and the bytes at the start, at the peak, and at
+    the peak of loading."""
 
     shape: Shape
     settings: TuneSettings
@@ -191,6 +192,7 @@ class Seen:
     cpu_seconds: float
     start: int | None
     peak: int | None
+    load: int | None = None
 
 
 def fit(seen: Sequence[Seen], prior: Constants | None = None) -> Constants:
@@ -199,6 +201,9 @@ def fit(seen: Sequence[Seen], prior: Constants | None = None) -> Constants:
     weighed = [one for one in seen if one.peak is not None and one.start is not None]
     if weighed:
         found = replace(found, start=float(np.median([one.start for one in weighed if one.start is not None])))
+        most = max(one.shape.parameters for one in weighed)
+        loads = [(one.load - found.start) / (4 * most) for one in weighed if one.load and one.shape.parameters == most]
+        found = replace(found, load=float(np.median(loads)) if loads else found.load)
         columns, rest = [], []
         for one in weighed:
             bare = replace(found, fixed=0.0, activations=0.0, logits=0.0)
