@@ -142,7 +142,7 @@ def _measured(found: Mapping[str, Any]) -> list[str]:
             say("task", "任务"): name,
             say("metric", "指标"): one.get("metric", ""),
             say("rows", "行数"): one["n"],
-            say("no answer", "无得分"): one["failed"],
+            say("no score", "无得分"): one["failed"],
             say("score", "得分"): _number(one["score"]),
             level + say("interval", "区间"): f"[{_number(one['low'])}, {_number(one['high'])}]",
         }
@@ -160,11 +160,11 @@ def _compared(found: Mapping[str, Any]) -> list[str]:
             say("task", "任务"): name,
             say("metric", "指标"): one.get("metric", ""),
             say("rows", "行数"): one["n"],
-            say("no answer", "无得分"): one["failed"],
+            say("no score", "无得分"): one["failed"],
             "A": _number(one["base"]),
             "B": _number(one["tuned"]),
             "B − A": _number(one["difference"], "+"),
-            "p": _number(one.get("p")),
+            "p": "<0.001" if (one.get("p") or 1.0) < 0.001 else _number(one.get("p")),
         }
         for name, one in named.items()
     ]
@@ -184,6 +184,12 @@ def _changes(one: Mapping[str, Any]) -> str:
 def _doubts(found: Mapping[str, Any]) -> list[str]:
     """What a reader of the figures must know: rows that were not usable, contamination, or that nobody looked for it."""
     dirt, lines = found["contamination"], list[str]()
+    lines += [
+        say(f"asked {name}: {one['calls']} calls, ", f"询问 {name}：{one['calls']} 次调用，")
+        + say(f"{one['cached']} from the cache", f"{one['cached']} 次来自缓存")
+        + (f", ${one['usd']:.4f}" if one["usd"] else "")
+        for name, one in found["spent"].items()
+    ]
     if found["unusable"]:
         lines.append(say(f"rows that could not be used: {found['unusable']}", f"无法使用的行：{found['unusable']}"))
     if count := dirt["counted_in"]:

@@ -127,6 +127,11 @@ def _rows(asked: Asked) -> tuple[list[Example], dict[str, Task], int]:
             tasks |= _tasks(place)
         else:
             name = place.name.split(".")[0]
+            if name in tasks:
+                mend = say("rename one: a file's name is its task", "请改名：文件名即任务名")
+                raise DataError(
+                    say(f"two tasks named '{name}'", f"有两个任务都叫“{name}”"), where=str(place), mend=mend
+                )
             form = form_of(place, asked.form, asked.columns)
             read_in = [row for _, row in examples(place, form, name, asked.columns)]
             found = [row for row in read_in if isinstance(row, Example)]
@@ -187,15 +192,21 @@ def contaminated(
     return found
 
 
-async def answers(side: Side, name: str, on: Paper, asked: Asked, watch: Watch) -> list[Prediction]:
-    """What one model answers to the rows, greedily; replies are kept in the cache, so that a killed call asks nothing twice."""
+async def answers(
+    side: Side, name: str, on: Paper, asked: Asked, watch: Watch
+) -> tuple[list[Prediction], dict[str, Any]]:
+    """(what one model answers to the rows, greedily; what was asked and paid for it).
+
+    Replies are kept in the cache, so that a killed call asks nothing twice.
+    """
     from zhiling.evaluate.predict import predict
     from zhiling.llm import open_model
 
     async with open_model(side.entry, cache=asked.cache, where=side.label) as model:
-        return await predict(
+        found = await predict(
             prove.Told(model, cut(name, 32), watch), on.rows, max_tokens=asked.max_tokens, tasks=on.tasks
         )
+        return found, {key: getattr(model.spent, key) for key in ("calls", "cached", "failed", "usd")}
 
 
 def measure(side: Side, asked: Asked, watch: Watch) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -207,7 +218,7 @@ def measure(side: Side, asked: Asked, watch: Watch) -> tuple[dict[str, Any], lis
     from zhiling.evaluate.suite import parted, score
 
     on = paper(asked, [side], watch)
-    said = steps.wait(answers(side, side.label, on, asked, watch))
+    said, spent = steps.wait(answers(side, side.label, on, asked, watch))
     values = score(on.rows, said, on.tasks)
 
     def told(groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
@@ -227,6 +238,7 @@ def measure(side: Side, asked: Asked, watch: Watch) -> tuple[dict[str, Any], lis
         "confidence": asked.confidence,
         "unusable": on.unusable,
         "contamination": on.told(),
+        "spent": {side.label: spent},
     }
     return result, _written(on, {side.label: said}, {side.label: values})
 
@@ -247,7 +259,9 @@ def compare(
         raise RecipeError(what, where="compare", mend=say("name as many, or one", "两边数量须相同，或其中一边为一个"))
     on = paper(asked, [*first, *second], watch)
     named = {side.label: side for side in (*first, *second)}
-    said = {name: steps.wait(answers(side, name, on, asked, watch)) for name, side in named.items()}
+    asking = {name: steps.wait(answers(side, name, on, asked, watch)) for name, side in named.items()}
+    said = {name: found for name, (found, _) in asking.items()}
+    spent = {name: paid for name, (_, paid) in asking.items()}
     values = {name: score(on.rows, found, on.tasks) for name, found in said.items()}
     if seeds == 1:
         a, b = first[0].label, second[0].label
@@ -261,7 +275,8 @@ def compare(
         ]
         result = _seeded(on, ways[0], ways[1], asked.confidence)
     names = {"first": [side.label for side in first], "second": [side.label for side in second]}
-    return {**names, **result, "unusable": on.unusable, "contamination": on.told()}, _written(on, said, values)
+    more = {"unusable": on.unusable, "contamination": on.told(), "spent": spent}
+    return {**names, **result, **more}, _written(on, said, values)
 
 
 def _seeded(on: Paper, second: Sequence[Any], first: Sequence[Any], confidence: float) -> dict[str, Any]:

@@ -284,7 +284,11 @@ def _tune(given: dict[str, Any] | bool | None) -> TuneSpec | None:
 
 
 def _check_task(name: str, task: TaskSpec, where: Where) -> None:
-    registry.get("metric", task.metric, where.at(("tasks", name, "metric")))
+    plugin = registry.get("metric", task.metric, where.at(("tasks", name, "metric")))
+    if plugin.facts.get("likelihood") and len(task.labels) < 2:
+        what = say(f"'{task.metric}' needs two labels or more", f"“{task.metric}”需要至少两个标签")
+        mend = say("name them all", "请列出全部标签")
+        raise RecipeError(what, where=where.at(("tasks", name, "labels")), mend=mend)
     if task.heldout < 0:
         raise RecipeError(
             say("heldout cannot be negative", "heldout 不能为负"), where=where.at(("tasks", name, "heldout"))

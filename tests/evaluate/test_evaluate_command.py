@@ -76,13 +76,14 @@ def test_two_models_are_paired_and_the_verdict_is_said_in_both_languages(place, 
 
 def test_a_second_call_asks_nothing_again(place, monkeypatch):
     call("evaluate", WEAK, "mood.jsonl", "--cache", "kept.sqlite")
-    first = call("evaluate", WEAK, "mood.jsonl", "--cache", "kept.sqlite", "--json")
+    first = json.loads(call("evaluate", WEAK, "mood.jsonl", "--cache", "kept.sqlite", "--json"))
+    assert first["spent"][WEAK] == {"calls": 0, "cached": 24, "failed": 0, "usd": 0.0}
 
     async def never(self, request):
         raise AssertionError("asked again")
 
     monkeypatch.setattr("zhiling.llm.fake.Fake.reply", never)
-    assert call("evaluate", WEAK, "mood.jsonl", "--cache", "kept.sqlite", "--json") == first
+    assert json.loads(call("evaluate", WEAK, "mood.jsonl", "--cache", "kept.sqlite", "--json")) == first
 
 
 def test_a_killed_call_goes_on_where_it_stopped(place):
@@ -217,7 +218,7 @@ def test_seeds_are_crossed_with_rows(place, monkeypatch):
         (("evaluate", "embedded"), "no rows to ask"), (("evaluate", WEAK, "mood.jsonl", "--metric", "blue"), "bleu"),
         (("evaluate", "model: x", "mood.jsonl"), "is no model"), (("evaluate", "a,b", "mood.jsonl"), "compare"),
         (("compare", "base", "embedded", "mood.jsonl"), "base is not known"), (("compare", WEAK, WEAK, "mood.jsonl"), "itself"),
-        (("evaluate", WEAK, "empty.jsonl"), "empty.jsonl"), (("evaluate", WEAK + ", without: [score]", "mood.jsonl", "--metric", "choice"), "score"),
+        (("evaluate", WEAK, "empty.jsonl"), "empty.jsonl"), (("evaluate", WEAK, "mood.jsonl", "mood.jsonl"), "two tasks named"), (("evaluate", WEAK + ", without: [score]", "mood.jsonl", "--metric", "choice"), "score"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_in_both_languages(place, monkeypatch, words, said):

@@ -108,3 +108,12 @@ def test_metrics_say_which_families_they_are_for():
     assert (
         "classification" in kinds["accuracy"] and "translation" in kinds["bleu"] and "summarisation" in kinds["rouge_2"]
     )
+
+
+def test_a_recipe_whose_metric_needs_labels_says_so_before_any_work(tmp_path):
+    from zhiling.recipe import build
+
+    task = {"data": "rows.csv", "metric": "choice", "labels": ["正面"]}
+    with pytest.raises(RecipeError, match=r"tasks\.mood\.labels"):
+        build({"tasks": {"mood": task}}, tmp_path)
+    assert build({"tasks": {"mood": {**task, "labels": ["正面", "负面"]}}}, tmp_path).tasks["mood"].metric == "choice"
