@@ -132,6 +132,31 @@ def test_mistakes_are_told() -> None:
         run([], [], threshold=2.0)
 
 
+ZH_ITEMS = [
+    "小明有3个苹果，妈妈又买来5个，送给邻居2个以后，他还剩下多少个苹果？",
+    "请写一封短信，感谢老师多年来的耐心教导和关心。",
+]
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("items", [ZH_ITEMS, ["3 5 2 5 3 2 5 3 2 5 3 2 9 8"]], ids=["zh", "numbers"])
+def test_nor_could_those_in_chinese_or_with_numbers_in_common(
+    threshold: float, items: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, pool = random.Random(5), [*"".join(items), *"山水风月城市学校蓝绿"]
+    rows = ["".join(rng.sample(pool, min(len(pool), rng.randint(4, 40)))) for _ in range(200)]
+    rows += ["妈妈又买来5个苹果，小明原有3个，送给邻居2个以后，还剩下几个苹果呢？", "9 8 3 5 2 5 3 2 5 3 2 5 3 2"]
+    looker = Looker(items, Use())
+    found = list(reworded(rows, looker, threshold))
+    spared = [
+        row for row in rows if look(row).lang == looker.items[0].lang and not looker.possible(look(row), threshold)
+    ]
+    assert spared
+    monkeypatch.setattr(Looker, "possible", lambda self, row, threshold: True)
+    assert list(reworded(rows, looker, threshold)) == found
+    assert found
+
+
 @pytest.mark.parametrize("threshold", [0.05, 0.5, 0.95, 1.0])
 def test_rows_whose_vector_is_not_asked_for_could_not_have_been_found(
     threshold: float, monkeypatch: pytest.MonkeyPatch

@@ -54,7 +54,8 @@ def decontaminate(
     input, or the instruction where there is none; where three or more items share an input, the whole prompt. A row goes when it holds
     half of an item's runs of 8 tokens, or when one of its 4 nearest items by cosine (>= 0.4) is the same with a probability >=
     threshold by a logistic model over six features: one model for rewordings, whose names and numerals may change, and one for
-    translations. A rewording must have 8 words or numbers in common with the item. Items of fewer than 5 tokens are passed over here; `heldout` finds them where they are equal. The rival is the item.
+    translations. A rewording must have 8 words or numbers in common with the item. Items of fewer than 5 tokens are passed over here;
+    `heldout` finds them where they are equal. The rival is the item.
     Raises RecipeError for a threshold outside (0, 1], DataError for a file that cannot be read.
     """
     if not 0 < threshold <= 1:
@@ -249,6 +250,8 @@ class Looker:
             for word in sorted(item.words):
                 holders[word].append(at)
         self.holders = {word: np.array(ats, dtype=np.int64) for word, ats in holders.items()}
+        self.per_word = np.where(self.chinese, PER_TOKEN, 1.0)
+        self.numerals = np.array([item.numbers.total() for item in self.items], dtype=float)
 
     @cached_property
     def vectors(self) -> Floats:
@@ -260,7 +263,8 @@ class Looker:
         """Whether a row might show an item, before its vector is known, which takes the time.
 
         It might show one in the other language, and in its own one of whose words, by rarity, it has the share without which the model of
-        rewordings cannot reach the threshold, all its other features being the best there are.
+        rewordings cannot reach the threshold, all its other features being the best there are, and as many words, all numbers that both
+        could have in common among them, as are ENOUGH.
         """
         own = self.chinese == (row.lang == "zh")
         if not own.all():
@@ -269,15 +273,13 @@ class Looker:
         best = np.array([1.0, 0.0, 1.0, 1.0, 1.0, 2.0])  # the features' upper ends, but for `words`
         needed = math.log(threshold / (1 - threshold)) if threshold < 1 else math.inf
         share = (needed - bias - float(np.maximum(slopes, 0.0) @ best)) / slopes[1] if slopes[1] > 0 else 0.0
-        if share <= 0:
-            return True
-        known = [word for word in row.words if word in self.holders]
-        if not known:
-            return False
-        at = np.concatenate([self.holders[word] for word in known])
-        worth = np.repeat([self.rarity[word] for word in known], [len(self.holders[word]) for word in known])
+        held = [(self.holders[word], self.rarity[word]) for word in row.words if word in self.holders]
+        at = np.concatenate([ats for ats, _ in held] or [np.zeros(0, dtype=np.int64)])
+        worth = np.repeat([rarity for _, rarity in held], [len(ats) for ats, _ in held])
         have = np.bincount(at, weights=worth, minlength=len(self.items))
-        return bool((have >= (share - 1e-9) * self.total).any())
+        common = np.bincount(at, minlength=len(self.items)) / self.per_word
+        common += np.minimum(self.numerals, row.numbers.total())
+        return bool(((have >= (share - 1e-9) * self.total) & (common >= ENOUGH - 1e-9)).any())
 
     def apart(self, row: str, item: int, cosine: float) -> tuple[float, ...]:
         """The features of a row and an item without the words that both begin and end with."""
