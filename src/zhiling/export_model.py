@@ -179,11 +179,13 @@ def _made(
         after = parity.said_by_torch(_open(partial, precision), asked)
     apart = parity.partings(before, after, ends)
     again = _tuned(tuned)[0] if apart else None
-    gaps = [parity.gap(again, asked[one.row], before[one.row], one) for one in apart]
+    gaps = [(one, parity.gap(again, asked[one.row], before[one.row], one)) for one in apart]
     exact = precision == "fp32" and form in ("merged", "adapter")
-    verdict = parity.judge(before, after, apart, gaps, precision, exact)
+    verdict = parity.judge(
+        before, after, gaps, precision, exact, parity.OTHERWISE if form in ("gguf", "ollama") else 0.0
+    )
     answers = [(one, text(a.ids), text(b.ids)) for one, a, b in zip(asked, before, after, strict=True)]
-    return answers, list(zip(apart, gaps, strict=True)), verdict
+    return answers, gaps, verdict
 
 
 def _open(source: str | Path, precision: str = "fp32") -> Any:

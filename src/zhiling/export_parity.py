@@ -24,6 +24,8 @@ MAX_TOKENS = 32
 BATCH = 16
 LIMITS = {"fp32": (0.01, 0.1), "fp16": (0.01, 0.1), "bf16": (0.05, 0.5), "q8_0": (0.05, 0.5)}
 """(distance, widest gap) in nats that weights kept so may show; for what is no exact copy."""
+OTHERWISE = 0.1
+"""The share of prompts that llama.cpp may split into another number of tokens. (SmolLM2: 2 of the 64 seeds, where a digit follows a break.)"""
 SHOWN = 8
 
 
@@ -181,29 +183,35 @@ def gap(loaded: Any, asked: Asked, said: Said, parting: Parting) -> float:
 def judge(
     tuned: Sequence[Said],
     exported: Sequence[Said],
-    apart: Sequence[Parting],
-    gaps: Sequence[float],
+    apart: Sequence[tuple[Parting, float]],
     precision: str,
     exact: bool,
+    otherwise: float = 0.0,
 ) -> dict[str, Any]:
-    """The verdict with its figures. Prompts must have as many tokens on both sides: else the chat template or tokenizer was lost."""
-    ended = {parting.row: parting.at for parting in apart}
+    """The verdict with its figures; `apart` are the partings with their gaps, `otherwise` the share of prompts that may be read otherwise.
+
+    A prompt that has not as many tokens on both sides was read otherwise, which shows a lost chat template or tokenizer. llama.cpp
+    splits some texts in its own way, so that a GGUF may have a few; what is said to them is not compared.
+    """
+    aside = {row for row, (a, b) in enumerate(zip(tuned, exported, strict=True)) if a.prompt != b.prompt}
+    ended = {one.row: one.at for one, _ in apart}
     differences = [
         abs(x - y)
         for row, (a, b) in enumerate(zip(tuned, exported, strict=True))
+        if row not in aside
         for x, y in list(zip(a.logprobs, b.logprobs, strict=False))[: ended.get(row)]
         if x is not None and y is not None
     ]
     distance = statistics.fmean(differences) if differences else None
-    widest = max(gaps, default=0.0)
-    prompts = sum(a.prompt != b.prompt for a, b in zip(tuned, exported, strict=True))
+    widest = max((value for one, value in apart if one.row not in aside), default=0.0)
     most_distance, most_gap = LIMITS[precision]
     near = distance is not None and distance <= most_distance and widest <= most_gap
+    rule = "the same greedy tokens" if exact else f"distance <= {most_distance}, widest gap <= {most_gap} nats"
     return {
-        "passed": not prompts and (not apart if exact else near),
-        "rule": "the same greedy tokens" if exact else f"distance <= {most_distance}, widest gap <= {most_gap} nats",
+        "passed": len(aside) <= otherwise * len(tuned) and (not apart if exact else near),
+        "rule": rule + (f", at most {otherwise:.0%} of the prompts read otherwise" if otherwise else ""),
         "prompts": len(tuned),
-        "prompts_read_otherwise": prompts,
+        "prompts_read_otherwise": len(aside),
         "same": len(tuned) - len(apart),
         "agreement": round(1 - len(apart) / len(tuned), 4),
         "tokens": sum(len(said.ids) for said in tuned),
@@ -211,4 +219,4 @@ def judge(
         "distance": None if distance is None else round(distance, 6),
         "largest_distance": round(max(differences), 6) if differences else None,
         "widest_gap": round(widest, 6),
-    }  # fmt: skip
+    }
