@@ -88,7 +88,7 @@ def compare(
     from zhiling.evaluation_sides import base_of, sides
 
     second = sides(b)
-    first = [base_of(second[0])] if a == "base" else sides(a)
+    first = [base_of(second)] if a == "base" else sides(a)
     if {one.label for one in first} & {one.label for one in second}:
         raise RecipeError(say("a model is compared with itself", "模型在与自己比较"), where=f"{a} {b}")
     asked = evaluation.Asked(
@@ -192,6 +192,14 @@ def _doubts(found: Mapping[str, Any]) -> list[str]:
     ]
     if found["unusable"]:
         lines.append(say(f"rows that could not be used: {found['unusable']}", f"无法使用的行：{found['unusable']}"))
+    if dirt["checked"] and dirt["unknown"]:
+        names = ", ".join(dirt["unknown"])
+        lines.append(
+            say(
+                f"not known what was trained on: {names} (--trained-on)",
+                f"不知道训练数据的模型：{names}（可用 --trained-on 指明）",
+            )
+        )
     if count := dirt["counted_in"]:
         lines.append(
             say(f"CONTAMINATED: the training rows show {count} of these rows", f"已污染：训练数据泄露了其中 {count} 行")

@@ -53,7 +53,8 @@ class Asked:
 class Paper:
     """The rows that are asked, their tasks, what could not be used, and what is known of contamination.
 
-    `training` counts the rows that the models were tuned on, None where nobody knows them; `leaked` maps the rows that these show to why.
+    `training` counts the rows that the models were tuned on, None where nobody knows them; `leaked` maps the rows that these show to why;
+    `unknown` names the models that were tuned here on nobody knows what.
     """
 
     rows: list[Example]
@@ -61,12 +62,14 @@ class Paper:
     unusable: int
     training: int | None
     leaked: dict[str, str]
+    unknown: list[str]
 
     def told(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "checked": self.training is not None,
             "training_rows": self.training,
+            "unknown": self.unknown,
             "rows": len(self.leaked),
             "counted_in": sum(row.id in self.leaked for row in self.rows),
         }
@@ -112,7 +115,8 @@ def paper(asked: Asked, sides: Sequence[Side], watch: Watch) -> Paper:
         chosen = [row for row in chosen if row.id not in leaked]
         if not chosen:
             raise DataError(say("every row is contaminated", "所有数据行都受到污染"), where=str(asked.data[0]))
-    return Paper(chosen, tasks, unusable, training, leaked)
+    unknown = [side.label for side in sides if side.base and side.run is None and not asked.trained_on]
+    return Paper(chosen, tasks, unusable, training, leaked, unknown)
 
 
 def _rows(asked: Asked) -> tuple[list[Example], dict[str, Task], int]:

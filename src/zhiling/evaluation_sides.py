@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,18 @@ def side(text: str) -> Side:
     return Side(text, _local(text))
 
 
-def base_of(tuned: Side) -> Side:
-    """The model that a side was tuned from. Raises RecipeError for one that was not."""
-    if not tuned.base:
+def base_of(tuned: Sequence[Side]) -> Side:
+    """The model that all of these were tuned from. Raises RecipeError for one that was not tuned here, and for several bases."""
+    bases = {one.base: one.label for one in tuned}
+    if "" in bases:
         what = say(
-            f"'{tuned.label}' was not tuned here, its base is not known", f"“{tuned.label}”不是调优结果，无法得知其基座"
+            f"'{bases['']}' was not tuned here, its base is not known", f"“{bases['']}”不是调优结果，无法得知其基座"
         )
-        raise RecipeError(what, where="base", mend=say("name the first model itself", "请直接写出第一个模型"))
-    return Side("base", _local(tuned.base))
+    elif len(bases) > 1:
+        what = say(f"tuned from several bases: {', '.join(bases)}", f"来自多个基座：{'、'.join(bases)}")
+    else:
+        return Side("base", _local(next(iter(bases))))
+    raise RecipeError(what, where="base", mend=say("name the first model itself", "请直接写出第一个模型"))
 
 
 def _beside(place: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -59,7 +60,9 @@ def test_one_model_by_task_and_language_with_intervals(place):
     assert (
         found["langs"]["zh"]["score"] == 0.0 and 0.0 < found["langs"]["zh"]["high"] < 0.3
     )  # twelve zeros are no proof of zero
-    assert found["contamination"] == {"checked": False, "training_rows": None, "rows": 0, "counted_in": 0}
+    assert found["contamination"] == {
+        "checked": False, "training_rows": None, "unknown": [], "rows": 0, "counted_in": 0,
+    }  # fmt: skip
     assert "contamination not checked" in call("evaluate", WEAK, "mood.jsonl")
 
 
@@ -171,11 +174,17 @@ def test_a_runs_heldout_rows_are_asked_with_its_own_metrics_and_its_kept_rows_ar
     assert isinstance(error, RecipeError) and "tuned no model" in str(error)
 
 
-def test_several_seeds_against_one_give_an_interval_over_both(place):
+def test_what_a_tuning_left_is_told_with_its_base_and_its_run(place):
     first, second, third = (tuned(place / f"seed{k}", place / f"run{k}" if k == 1 else None) for k in range(3))
     assert second.run == place / "run1" and first.run is None
     assert [one.label for one in sides(f"{first.label},{third.label}")] == [first.label, third.label]
-    assert base_of(first).entry["model"] == "embedded" and first.entry["adapter"].endswith("model")
+    assert base_of([first, third]).entry["model"] == "embedded" and first.entry["adapter"].endswith("model")
+    with pytest.raises(RecipeError, match="several bases"):
+        base_of([first, replace(third, base="other")])
+    write(place / "other.jsonl", [{"instruction": "Count to three.", "output": "One, two, three."}])
+    assert paper(Asked([place / "mood.jsonl"]), [first, third], print).told()["unknown"] == [first.label, third.label]
+    known = paper(Asked([place / "mood.jsonl"], trained_on=[place / "other.jsonl"]), [first], lambda event: None)
+    assert known.unknown == [] and known.training == 1 and known.leaked == {}
 
 
 def tuned(folder, run):
