@@ -281,8 +281,15 @@ def _reasons(choice: Option | None, options: Sequence[Option], rows: Rows) -> tu
 
 
 def _uncertain(constants: Constants, choice: Option | None) -> tuple[str, ...]:
+    if not constants.seen:
+        return (say("not measured on this machine: may be off by half or more", "未在本机测量：可能相差一半以上"),)
     if constants.spread_memory is None or constants.spread_time is None:
-        return (say("not calibrated on this machine: may be off by half or more", "未在本机校准：可能相差一半以上"),)
+        return (
+            say(
+                f"only {constants.seen} measurements ended in time: may be off by a third or more; try --again when it is less busy",
+                f"仅 {constants.seen} 次测量按时完成：可能相差三分之一以上；请在机器空闲时用 --again 重试",
+            ),
+        )
     memory, time = constants.spread_memory, constants.spread_time
     found = [
         say(

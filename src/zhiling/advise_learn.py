@@ -12,11 +12,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from zhiling.advise import predict
 from zhiling.advise_rows import Rows, lengths
 from zhiling.errors import say
 from zhiling.llm.embedded import cache_home
 from zhiling.tune import calibrate
-from zhiling.tune.cost import Constants, Step, peak, seconds, shape_in
+from zhiling.tune.cost import Constants, Step, seconds, shape_in
 from zhiling.tune.settings import TuneSettings
 from zhiling.types import Example
 
@@ -53,9 +54,9 @@ def _compare(
     from zhiling.tune.log import read
 
     lines = [line for line in read(out / "metrics.jsonl") if line["step"] > 1]
-    if not lines or models.device() != "cpu":
-        return None
     name = models.locate(base)
+    if not lines or models.device() != "cpu" or not Path(name).is_dir():
+        return None
     shape = shape_in(Path(name))
     long = lengths(Rows(len(rows), tuple(rows[:400]), {}, {}), models.load_tokenizer(name))
     usual = Step.of(settings, long.mean, long.answer)
@@ -65,7 +66,7 @@ def _compare(
         "seconds": median(line["tokens"] / line["rate"] for line in lines if line["rate"]),
         "seconds_predicted": seconds(shape, settings, usual, constants),
         "bytes": _peak(),
-        "bytes_predicted": peak(shape, settings, usual, constants)["total"],
+        "bytes_predicted": predict(shape, settings, len(rows), long, constants)[0]["total"],
     }
     for key in ("seconds", "bytes"):
         found[f"{key}_error"] = found[f"{key}_predicted"] / found[key] - 1 if found[key] else None

@@ -16,7 +16,7 @@ from zhiling.tune import calibrate
 from zhiling.tune.cost import Constants, Shape, shape_of
 from zhiling.tune.settings import TuneSettings
 
-MEASURED = Constants(spread_memory=0.02, spread_time=0.1)
+MEASURED = Constants(seen=5, spread_memory=0.02, spread_time=0.1)
 
 
 @pytest.fixture
@@ -60,6 +60,13 @@ def test_it_speaks_both_languages(here, file, monkeypatch, lang, said):
     ran = CliRunner().invoke(app, ["advise", str(file), "--probe", "0", "--memory", "9", "--hours", "1000"])
     assert ran.exit_code == 0, ran.output
     assert all(word in ran.stdout for word in said)
+
+
+@pytest.mark.parametrize(("seen", "said"), [(0, "not measured"), (2, "only 2 measurements"), (5, "within 2%")])
+def test_how_uncertain_it_is_follows_from_what_was_measured(here, file, seen, said):
+    calibrate.keep(Constants(seen=seen, **({"spread_memory": 0.02, "spread_time": 0.1} if seen > 2 else {})))
+    ran = CliRunner().invoke(app, ["advise", str(file), "--probe", "0", "--memory", "9"])
+    assert ran.exit_code == 0 and said in ran.stdout
 
 
 def test_a_budget_that_nothing_meets_is_said(here, file):

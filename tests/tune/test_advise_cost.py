@@ -98,7 +98,11 @@ def test_one_measurement_sets_the_pace_and_no_memory_is_no_harm():
     one = replace(_seen(SHAPES[0], "lora", 64, 16), peak=None)
     found = fit([one])
     assert seconds(one.shape, one.settings, one.step, found) == pytest.approx(one.seconds, rel=0.01)
-    assert found.spread_memory is None and found.activations == Constants().activations
+    assert (found.seen, found.spread_time, found.spread_memory) == (
+        1,
+        None,
+        None,
+    ) and found.activations == Constants().activations
 
 
 def test_full_tuning_holds_more_and_recomputing_less():
@@ -158,4 +162,4 @@ def test_a_rehearsal_measures_real_steps(llama):
     found = rehearse(str(llama), {"method": "lora", "rank": 4, "threads": 1}, 2, 32, 8, steps=3)
     assert len(found.seconds) == len(found.cpu_seconds) == 2 and min(found.seconds) > 0
     assert found.memory is not None and found.start is not None and found.memory > found.start > 50e6
-    assert cost.fit([calibrate.run(str(llama), {"batch_rows": 2, "rank": 4}, 32, 8)]).spread_memory is not None
+    assert cost.fit([calibrate.run(str(llama), {"batch_rows": 2, "rank": 4}, 32, 8)]).seen == 1

@@ -136,12 +136,17 @@ def work(shape: Shape, settings: TuneSettings, step: Step) -> tuple[float, float
     return (dense + attention) * again, bytes_, float(shape.layers * step.batches), float(adapter or shape.parameters)
 
 
+ENOUGH = 3
+"""Configurations from which on an error of the fit says something."""
+
+
 @dataclass(frozen=True, slots=True)
 class Constants:
     """What was measured of a machine. Memory: `start`, a process that has imported everything, `fixed`, what kernels take on first use, and
     how much `activations` and `logits` (bytes each) grow through holes and temporaries. Time: seconds per unit of each of `work`'s figures.
 
-    `spread_memory` and `spread_time` are the largest relative errors on what they were fitted to; None where they are not fitted at all.
+    `spread_memory` and `spread_time` are the largest relative errors on the `seen` configurations that they were fitted to; None where those
+    are fewer than ENOUGH, which any constants would fit.
     """
 
     start: float = 365e6
@@ -150,6 +155,7 @@ class Constants:
     logits: float = 5.2
     load: float = 1.7
     time: tuple[float, float, float, float] = (2e-11, 1e-9, 8e-4, 3e-9)
+    seen: int = 0
     spread_memory: float | None = None
     spread_time: float | None = None
 
@@ -222,7 +228,7 @@ def fit(seen: Sequence[Seen], prior: Constants | None = None) -> Constants:
         wrong = [
             abs(peak(one.shape, one.settings, one.step, found)["total"] / float(one.peak or 1) - 1) for one in weighed
         ]
-        found = replace(found, spread_memory=float(max(wrong)))
+        found = replace(found, spread_memory=float(max(wrong)) if len(weighed) >= ENOUGH else None)
     if seen:
         took = np.array([one.seconds for one in seen])
         made = np.array([np.multiply(work(one.shape, one.settings, one.step), found.time) for one in seen])
@@ -231,7 +237,7 @@ def fit(seen: Sequence[Seen], prior: Constants | None = None) -> Constants:
         a, b, c, d = (float(value) for value in np.multiply(found.time, more))
         found = replace(found, time=(a, b, c, d))
         errors = [abs(seconds(one.shape, one.settings, one.step, found) / one.seconds - 1) for one in seen]
-        found = replace(found, spread_time=max(errors))
+        found = replace(found, seen=len(seen), spread_time=max(errors) if len(seen) >= ENOUGH else None)
     return found
 
 
