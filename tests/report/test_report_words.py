@@ -11,6 +11,8 @@ import pytest
 import zhiling.report
 from zhiling import registry
 from zhiling.ledger import STATES
+from zhiling.report.gather import Loss
+from zhiling.report.pictures import place
 from zhiling.report.rows import WAYS
 from zhiling.report.words import LANGS, WORDS, Words
 
@@ -91,3 +93,13 @@ def test_one_is_singular_and_numbers_are_grouped():
     assert english("scores.unscored_tip", n=12345) == "12,345 rows could not be scored"
     assert chinese("scores.unscored_tip", n=12345) == "12,345 行无法评分"
     assert english.name("score", "somebody_s_own") == "somebody_s_own" and chinese.name("score", "length") == "长度"
+
+
+def test_a_constructors_own_checks_are_told_as_such_in_both_languages():
+    """A selector has a name of its own; what refused a row while it was made is told by the constructor's name."""
+    told = [
+        [place(Loss("dropped", stage, 2, 1, ()), Words(lang)) for lang in LANGS] for stage in ("verify", "sql", "human")
+    ]
+    assert told[0] == ["refused by the task's verifier", "未通过任务的校验"]
+    assert told[1] == ["refused while made: sql", "构造时未通过检查：sql"]
+    assert told[2] == ["a person's review", "人工审核"]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from zhiling import registry
 from zhiling.report import draw, figures
 from zhiling.report.draw import Bar, Bin, Column, Line, Part, Whisker
 from zhiling.report.figures import count, gain, metric, score
@@ -13,7 +14,7 @@ from zhiling.report.files import Result, Results, Tuning
 from zhiling.report.gather import Loss, Tables
 from zhiling.report.rows import WAYS
 from zhiling.report.scores import Scorer
-from zhiling.report.words import Words
+from zhiling.report.words import WORDS, Words
 
 COLOURS = 8  # of lines; more tasks than that share them
 
@@ -117,7 +118,10 @@ def scores(scorer: Scorer, words: Words) -> Markup:
 def place(loss: Loss, words: Words) -> str:
     """Where rows were lost, in words."""
     if loss.state == "dropped":
-        return words("place.proposal") if loss.stage in WAYS else words.name("select", loss.stage)
+        if loss.stage in WAYS:
+            return words("place.proposal")
+        chosen = f"select.{loss.stage}" in WORDS or loss.stage in registry.names("selector")
+        return words.name("select", loss.stage) if chosen else words("place.making", name=loss.stage)
     return words.name("place", loss.state)
 
 

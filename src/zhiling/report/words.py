@@ -66,6 +66,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "place.failed": ("could not be built", "构造失败"),
     "place.merged": ("equal to a row made before", "与先前的行相同"),
     "place.proposal": ("wordings that lost", "落选的措辞"),
+    "place.making": ("refused while made: {name}", "构造时未通过检查：{name}"),
     "select.verify": ("refused by the task's verifier", "未通过任务的校验"),
     "select.heldout": ("too close to a held-out row", "与留出数据太接近"),
     "select.exact": ("exact duplicates", "完全重复"),
