@@ -86,10 +86,8 @@ def paper(asked: Asked, sides: Sequence[Side], watch: Watch) -> Paper:
         tasks = {name: replace(task, metric=asked.metric) for name, task in tasks.items()}
     if asked.labels:
         tasks = {name: replace(task, labels=tuple(asked.labels)) for name, task in tasks.items()}
-    chosen = prove.choose(
-        [row for row in rows if row.output.strip() or tasks[row.task].metric == "constraints"], asked.rows
-    )
-    unusable += sum(not row.output.strip() and tasks[row.task].metric != "constraints" for row in rows)
+    usable = [row for row in rows if row.output.strip() or tasks[row.task].metric == "constraints"]
+    chosen, unusable = prove.choose(usable, asked.rows), unusable + len(rows) - len(usable)
     if not chosen:
         mend = say("rows need an instruction and an answer", "数据行需要指令与答案")
         raise DataError(say("no row to ask", "没有可用于评测的数据"), where=str(asked.data[0]), mend=mend)
@@ -97,7 +95,7 @@ def paper(asked: Asked, sides: Sequence[Side], watch: Watch) -> Paper:
     leaked, training = dict[str, str](), None
     if trained:
         watch({"stage": "select/decontaminate", "rows": len(chosen)})
-        shown = [row for place in dict.fromkeys(trained) for row in taught(place, asked.form)]
+        shown = [row for place in dict.fromkeys(trained) for row in taught(place)]
         leaked, training = contaminated(chosen, shown, tasks, asked.seed), len(shown)
     if leaked and not asked.clean and not asked.force:
         one = next(row for row in chosen if row.id in leaked)
@@ -164,13 +162,13 @@ def _guessed(name: str, rows: Sequence[Example]) -> Task:
     return Task(name, langs=langs, metric="rouge_l")
 
 
-def taught(place: Path, form: str = "") -> Iterator[Example]:
+def taught(place: Path) -> Iterator[Example]:
     """The rows that a run kept, or those of a data file: what a model was tuned on."""
     if (place / "journal.sqlite").exists():
         for done in current(place):
             yield from read(place, done.of("kept"))
         return
-    for _, row in examples(place, form_of(place, form), place.name.split(".")[0]):
+    for _, row in examples(place, form_of(place), place.name.split(".")[0]):
         if isinstance(row, Example):
             yield row
 

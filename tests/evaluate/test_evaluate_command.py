@@ -127,9 +127,9 @@ def test_rows_that_the_training_shows_are_refused_left_out_or_marked(place):
         and clean["contamination"]["rows"] == 2
         and clean["contamination"]["counted_in"] == 0
     )
-    forced = json.loads(call(*words, "--force", "--json"))
-    assert forced["overall"]["n"] == 24 and forced["contamination"]["counted_in"] == 2
-    assert "CONTAMINATED: the training rows show 2 of these rows" in call(*words, "--force")
+    assert "CONTAMINATED: the training rows show 2 of these rows" in call(*words, "--force", "-o", "answers.jsonl")
+    rows = [json.loads(line) for line in (place / "answers.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 48 and sum(bool(row["contaminated"]) for row in rows) == 4
 
 
 def test_every_row_that_a_training_row_shows_is_found_and_rewordings_too():
