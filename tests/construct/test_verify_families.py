@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiling import registry
+from zhiling.construct.numerals import han_value
 from zhiling.construct.verify.arithmetic import evaluate
 from zhiling.construct.verify.arithmetic import judged as sums
 from zhiling.construct.verify.nli import Pair, balance, hypothesis_only, pair_of
@@ -355,6 +356,19 @@ def test_numbers_in_their_forms():
         == missing_numbers("2019", "二〇一九年")
     )
     assert missing_numbers("45 men", "五十四人") == "45"
+
+
+def test_chinese_numbers_of_two_scales_are_one_number():
+    assert [han_value(said) for said in ("三亿五千万", "一亿二千万", "二百零五", "二〇二四", "万")] == [
+        350_000_000,
+        120_000_000,
+        205,
+        2024,
+        10_000,
+    ]
+    said = ("Translate into Chinese.", "The plant serves 350,000,000 people.", "该厂为三亿五千万人供电。")
+    wrong = (said[0], said[1], "该厂为三亿四千万人供电。")
+    assert values("translation", said, wrong) == [1.0, 0.0]
 
 
 def test_professional_translations_pass(shared):

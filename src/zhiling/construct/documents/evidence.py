@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from zhiling import text
+from zhiling.construct.numerals import SIGNS, han_value
 
 ALIGNED = 0.8
 """Least share of a quotation's tokens, in order, that a stretch of the passage must hold to be what was quoted."""
@@ -23,9 +24,7 @@ _said = {
         ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
     )
 }
-_han_number = re.compile(r"[零〇一二两三四五六七八九十百千万亿]+")
-_han_digit = {sign: at for at, sign in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
-_han_unit = {"十": 10, "百": 100, "千": 1000}
+_han_number = re.compile(f"[{SIGNS}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +111,8 @@ def figures(said: str) -> set[str]:
     numbers are none."""
     plain = text.normalise(_item.sub("", said))
     found = {one.replace(",", "").rstrip(".:") for one in _number.findall(plain)}
-    found |= {str(_han(one)) for one in _han_number.findall(plain)}
+    found |= {str(han_value(one)) for one in _han_number.findall(plain)}
     return found | {_said[word] for word in text.tokens(plain) if word in _said}
-
-
-def _han(run: str) -> int:
-    """The value of a number in Chinese characters: 十一 11, 二百零五 205, 三千万 30000000, 二〇二四 2024."""
-    if all(sign in _han_digit for sign in run):
-        return int("".join(str(_han_digit[sign]) for sign in run))
-    total = part = digit = 0
-    for sign in run:
-        if sign in _han_digit:
-            digit = _han_digit[sign]
-        elif sign in _han_unit:
-            part += (digit or 1) * _han_unit[sign]
-            digit = 0
-        elif sign == "万":
-            total, part, digit = total + (part + digit or 1) * 10_000, 0, 0
-        else:
-            total, part, digit = (total + part + digit or 1) * 100_000_000, 0, 0
-    return total + part + digit
 
 
 def digits(said: str) -> set[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from annotated_types import Gt
 
+from zhiling.construct.numerals import SIGNS, han_value
 from zhiling.errors import say
 from zhiling.registry import verifier
 from zhiling.text import CJK, lang, length, normalise
@@ -139,8 +140,7 @@ _WORDS |= {
     word: 10 * at
     for at, word in enumerate(("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred"), 3)
 }
-_han_number = re.compile(r"[零〇一二三四五六七八九十百千万亿两]+")
-_HAN = {sign: at for at, sign in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
+_han_number = re.compile(f"[{SIGNS}]+")
 
 
 def _worded(text: str) -> set[Fraction]:
@@ -151,21 +151,5 @@ def _worded(text: str) -> set[Fraction]:
         if parts:
             out.add(Fraction(sum(parts)))
     for said in _han_number.findall(text):
-        out.add(Fraction(_han_value(said)))
+        out.add(Fraction(han_value(said)))
     return out
-
-
-def _han_value(said: str) -> int:
-    if all(sign in _HAN for sign in said):
-        return int("".join(str(_HAN[sign]) for sign in said))
-    total = section = last = 0
-    for sign in said:
-        if sign in _HAN:
-            last = _HAN[sign]
-        elif sign in "万亿":
-            total = (total + section + last or 1) * (10**4 if sign == "万" else 10**8)
-            section = last = 0
-        else:
-            section += (last or 1) * {"十": 10, "百": 100, "千": 1000}[sign]
-            last = 0
-    return total + section + last
