@@ -103,3 +103,5 @@ def test_a_constructors_own_checks_are_told_as_such_in_both_languages():
     assert told[0] == ["refused by the task's verifier", "未通过任务的校验"]
     assert told[1] == ["refused while made: sql", "构造时未通过检查：sql"]
     assert told[2] == ["a person's review", "人工审核"]
+    lost = [place(Loss("failed", stage, 1, 1, ()), Words("zh")) for stage in ("evol", "magpie")]
+    assert lost == ["构造失败：evol", "构造失败：magpie"]

@@ -122,7 +122,8 @@ def place(loss: Loss, words: Words) -> str:
             return words("place.proposal")
         chosen = f"select.{loss.stage}" in WORDS or loss.stage in registry.names("selector")
         return words.name("select", loss.stage) if chosen else words("place.making", name=loss.stage)
-    return words.name("place", loss.state)
+    name = words.name("place", loss.state)
+    return f"{name}{words('colon')}{loss.stage}" if loss.state == "failed" and loss.stage else name
 
 
 def waterfall(tables: Tables, words: Words) -> Markup:
