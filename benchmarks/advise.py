@@ -77,12 +77,6 @@ def main() -> None:
         errors = [abs(row[f"{of}_predicted"] / row[of] - 1) for row in done]
         figures[key] = round(fmean(errors), 4) if errors else None
         figures[f"{key}_most"] = round(max(errors), 4) if errors else None
-    for row in done:
-        print(
-            f"{row['model']:>9} {row['method']:>4} {row['rows']} x {row['length']:>3}  "
-            f"MB {row['bytes_predicted'] / 2**20:6.0f} {row['bytes'] / 2**20:6.0f}   "
-            f"s {row['seconds_predicted']:6.2f} {row['seconds']:6.2f}   cpu s {row['cpu_seconds_predicted']:6.2f} {row['cpu_seconds']:6.2f}"
-        )
     print(json.dumps(figures))
     if options.json:
         machine = f"{platform.machine()}, {cores()} cores"
@@ -137,7 +131,14 @@ def measured(row: dict[str, Any]) -> dict[str, Any]:
         print(error)
         return {**row, "skipped": str(error)}
     told = {"seconds": median(found.seconds), "cpu_seconds": median(found.cpu_seconds)}
-    return {**row, **told, "bytes": found.memory}
+    row |= {**told, "bytes": found.memory}
+    print(
+        f"{row['model']:>9} {row['method']:>4} {row['rows']} x {row['length']:>3}  "
+        f"MB {row['bytes_predicted'] / 2**20:6.0f} {row['bytes'] / 2**20:6.0f}   "
+        f"s {row['seconds_predicted']:6.2f} {row['seconds']:6.2f}   cpu s {row['cpu_seconds_predicted']:6.2f} {row['cpu_seconds']:6.2f}",
+        flush=True,
+    )
+    return row
 
 
 if __name__ == "__main__":
