@@ -29,6 +29,7 @@ from zhiling.llm import open_model
 from zhiling.recipe import EvaluateSpec, Step
 from zhiling.text import cut
 from zhiling.types import Demo, Example, Record, Reject, Score, Task, Template, Verdict, row_seed
+from zhiling.yamlines import as_text
 
 if TYPE_CHECKING:
     from zhiling.llm import Model
@@ -290,7 +291,11 @@ def run(
     """Run a recipe (a path, or its keys as a mapping) in a folder, as `zhiling run` does; options as of `run.Run`."""
     from zhiling.run import Run
 
-    loaded = recipes.build(recipe, Path(here)) if isinstance(recipe, Mapping) else recipes.load(Path(recipe))
+    loaded = (
+        recipes.build(recipe, Path(here), text=as_text(recipe))
+        if isinstance(recipe, Mapping)
+        else recipes.load(Path(recipe))
+    )
     with Run(loaded, Path(folder), **options) as work:
         return work.execute()
 

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from zhiling import registry
 from zhiling.errors import RecipeError, lang, say
 from zhiling.types import Demo, Task
-from zhiling.yamlines import Keys, Where, assign, parse
+from zhiling.yamlines import Keys, Where, as_text, assign, parse
 
 Text: TypeAlias = str | dict[str, str]
 STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -214,9 +214,10 @@ def loads(text: str, here: Path, file: str = "recipe", sets: Iterable[str] = ())
             where=file,
             mend=say("start with: tasks:", "以 tasks: 开头"),
         )
-    for assignment in sets:
+    assignments = list(sets)
+    for assignment in assignments:
         assign(data, assignment)
-    return build(data, here, Where(file, lines), text)
+    return build(data, here, Where(file, lines), as_text(data) if assignments else text)
 
 
 def build(data: Mapping[str, Any], here: Path, where: Where | None = None, text: str = "") -> Recipe:

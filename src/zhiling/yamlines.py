@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -96,3 +97,9 @@ def assign(data: dict[str, Any], assignment: str) -> None:
         node[int(last)] = parsed
     else:
         node[last] = parsed
+
+
+def as_text(data: Mapping[str, Any]) -> str:
+    """Plain data as the YAML that a run keeps, so that what it tells of itself is what was done."""
+    plain = json.loads(json.dumps(data, default=str))  # tuples and paths, which a recipe made in Python may hold
+    return yaml.safe_dump(plain, allow_unicode=True, sort_keys=False)

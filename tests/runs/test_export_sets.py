@@ -20,6 +20,7 @@ from zhiling.export import FOLDERS, convert, export
 from zhiling.recipe import load
 from zhiling.run import Run
 from zhiling.store import views
+from zhiling.yamlines import as_text
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,14 @@ def test_axolotl_and_trl_name_files_that_are_there(run, tmp_path):
         assert found and all(
             set(row) == {"prompt", "completion"} and row["prompt"][-1]["role"] == "user" for row in found
         )
+
+
+def test_the_card_tells_of_the_recipe_as_it_was_run(tmp_path):
+    """With what --set changed, and where the recipe was never a file."""
+    path = making.write(tmp_path, score=[], select=[{"quota": {"rows": 60}}])
+    changed = load(path, ["seed=9", "name=改名"])
+    assert load(path).text == path.read_text(encoding="utf-8") and yaml.safe_load(changed.text)["seed"] == 9
+    assert as_text({"name": "a", "here": tmp_path, "langs": ("zh",)}) == f"name: a\nhere: {tmp_path}\nlangs:\n- zh\n"
 
 
 def test_only_an_earlier_export_is_written_over(run, tmp_path):
