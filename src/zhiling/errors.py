@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_spoken: ContextVar[str] = ContextVar("spoken", default="")
 
 
 def lang() -> str:
-    """The language we speak to this user: ZHILING_LANG, else the locale's; "zh" or "en"."""
+    """The language we speak: that of `speaking`, else to this user, ZHILING_LANG, else the locale's; "zh" or "en"."""
     named = (
-        os.environ.get("ZHILING_LANG")
+        _spoken.get()
+        or os.environ.get("ZHILING_LANG")
         or os.environ.get("LC_ALL")
         or os.environ.get("LC_MESSAGES")
         or os.environ.get("LANG")
         or ""
     )
     return "zh" if named.lower().startswith("zh") else "en"
+
+
+@contextmanager
+def speaking(code: str) -> Iterator[None]:
+    """Within it `say` speaks that language, whoever the user is: for words that go into a prompt, which no locale may change."""
+    token = _spoken.set(code)
+    try:
+        yield
+    finally:
+        _spoken.reset(token)
 
 
 def say(en: str, zh: str) -> str:

@@ -19,10 +19,10 @@ from zhiling.construct.generate.dialogue import grounded, refers
 from zhiling.construct.generate.evol import copied, hollow
 from zhiling.construct.generate.floor import code
 from zhiling.construct.generate.self_instruct import known, unfit, unfit_instance
-from zhiling.errors import DataError, ProviderError, RecipeError
+from zhiling.errors import DataError, ProviderError, RecipeError, say
 from zhiling.llm import Model
 from zhiling.llm.dry import dry
-from zhiling.types import Example, Record, Reject, Request, Task
+from zhiling.types import Example, Record, Reject, Request, Score, Task
 
 WORDS = [
     "harbour", "lantern", "quilt", "ferry", "orchard", "kettle", "violin", "glacier", "pepper", "saddle", "compass", "walnut", "curtain", "beetle", "copper",
@@ -607,6 +607,25 @@ def test_a_repair_sees_all_that_the_answer_stood_on_and_the_reason_in_the_prompt
     (back,) = [last(request) for request in provider.asked if "未通过的回答" in last(request)]
     assert document in back and "8点" in back and "有些内容不见于文档。" in back and "number" not in back
     assert "你是这样一个人：一名学生" in last(provider.asked[0])
+
+
+@pytest.mark.parametrize("locale", ["en", "zh"])
+def test_a_verifiers_reason_is_told_to_the_model_in_the_prompts_language_whoever_the_user_is(monkeypatch, locale):
+    monkeypatch.setenv("ZHILING_LANG", locale)
+
+    async def verify(rows):
+        return [Score(row.id, "verify", 0.0, "shape: " + say("five lines are wanted", "应为五行")) for row in rows]
+
+    def answer(request: Request) -> str:
+        if request.prompt is not None:
+            return fresh(request)
+        return "They were all sold at the same market."
+
+    provider = Scripted(answer)
+    construct("magpie", provider, task=Task("t"), rows=1, tries=1.0, template="chatml", floor=0.0, verify=verify)
+    told = [last(request) for request in provider.asked if request.prompt is None and "wanted" in last(request)]
+    assert told and not any("应为" in last(request) for request in provider.asked if request.prompt is None)
+    assert say("a", "b") == ("b" if locale == "zh" else "a")  # the user's own language is back
 
 
 def test_a_list_in_a_json_reply_becomes_lines_and_not_a_programs_notation():

@@ -21,7 +21,7 @@ from zhiling.construct.generate.floor import Made, in_waves
 from zhiling.construct.generate.novelty import Pool
 from zhiling.construct.generate.repair import failed
 from zhiling.construct.verify.code import code as check
-from zhiling.errors import DataError, say
+from zhiling.errors import DataError, say, speaking
 from zhiling.registry import constructor
 from zhiling.text import lang as language
 from zhiling.types import Example, Reject, Task, row_seed
@@ -197,7 +197,8 @@ class _Loop:
             else:
                 self.pool.add(row.instruction)
                 drafts.append((name, row))
-        scores = check([row for _, row in drafts], **self.limits)
+        with speaking(self.asking.lang):  # the model is told of it
+            scores = check([row for _, row in drafts], **self.limits)
         out += [row for (_, row), score in zip(drafts, scores, strict=True) if score.value == 1.0]
         bad = [(name, row, score.why) for (name, row), score in zip(drafts, scores, strict=True) if score.value != 1.0]
         return out + await self._mended(bad)

@@ -21,7 +21,7 @@ from zhiling.construct.generate.repair import failed
 from zhiling.construct.sql_draw import Drawn, draw
 from zhiling.construct.verify.sql import answers, statement
 from zhiling.construct.verify.sql_schema import Schema, read_schema
-from zhiling.errors import say
+from zhiling.errors import say, speaking
 from zhiling.registry import constructor
 from zhiling.text import lang as language
 from zhiling.text import normalise
@@ -211,9 +211,9 @@ class _Loop:
                 )
             else:
                 rows.append((name, self.made.row(question, query, f"asked:{name}", self.maker, (one.key,)), query))
-        for row, (name, draft, _) in zip(
-            self.made.checked([(row, query) for _, row, query in rows]), rows, strict=True
-        ):
+        with speaking(self.made.lang):  # the model is told of it
+            found = self.made.checked([(row, query) for _, row, query in rows])
+        for row, (name, draft, _) in zip(found, rows, strict=True):
             if isinstance(row, Reject):
                 bad.append((name, draft, row.why))
             else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from zhiling.construct.generate.asking import Asking, Book, Said, book
 from zhiling.construct.generate.checks import Leak, Scorers, Verify, answers
 from zhiling.construct.generate.floor import Made
-from zhiling.errors import say
+from zhiling.errors import say, speaking
 from zhiling.text import normalise
 from zhiling.types import Example, Reject
 
@@ -87,7 +87,8 @@ class Finish:
         """What is wrong with each row by our checks, then by the task's verifiers; "" where nothing is."""
         found = await self.checked(rows)
         fine = [at for at, why in enumerate(found) if not why]
-        scores = await self.verify([rows[at] for at in fine]) if fine else []
+        with speaking(self.asking.lang):  # the model may be told of it: see `_slots`
+            scores = await self.verify([rows[at] for at in fine]) if fine else []
         for at, score in zip(fine, scores, strict=True):
             if score.value == 0.0:
                 found[at] = score.why if ":" in score.why else f"{score.scorer}: {score.why}"
