@@ -336,7 +336,7 @@ def _made(recipe: Recipe, step: Step, task: Task, count: int) -> int:
     ready = facts.get("ready", lambda settings, task: None)(step.settings, task)
     if ready is None:
         return left * step.per_record
-    return ceil(ready * (left if facts["over"] == "records" else 1))
+    return ceil(float(ready) * (left if facts["over"] == "records" else 1))
 
 
 def _away(recipe: Recipe, name: str, count: int) -> int:

@@ -227,7 +227,12 @@ def _told(
     for name in sorted(set(groups.values())):
         mine = {row: task for row, task in groups.items() if task == name}
         one = crossed(values["selected"], values["random"], mine, confidence=settings.confidence)
-        tasks[name] = {**asdict(one), "each": list(one.each), "verdict": VERDICTS[one.verdict], "base": _mean(base, [mine])}
+        tasks[name] = {
+            **asdict(one),
+            "each": list(one.each),
+            "verdict": VERDICTS[one.verdict],
+            "base": _mean(base, [mine]),
+        }
     found: dict[str, Any] = {
         "verdict": VERDICTS[overall.verdict], "source": arms.source, "rows": overall.rows,
         "seeds": settings.seeds, "confidence": settings.confidence, "difference": overall.difference, "low": overall.low,
