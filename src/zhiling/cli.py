@@ -211,6 +211,12 @@ def init(
     from zhiling.scaffold import scaffold
 
     path = scaffold(folder, data, task, family)
+    if data is not None and not family and data.suffix.lower() in (".sqlite", ".sqlite3", ".db", ".duckdb"):
+        hint = say(
+            "its rows are the data; for questions and queries: --family sql",
+            "以其中的行为数据；若要提问与查询，请加 --family sql",
+        )
+        print(hint, file=sys.stderr)
     print(
         say(
             f"written: {path}\nnext: zhiling run {folder} --plan",

@@ -52,6 +52,9 @@ def scaffold(folder: Path, data: Path | None, description: str, family: str = ""
             where=str(path),
             mend=say("choose another folder", "请另选文件夹"),
         )
+    if data is not None and data.is_dir() and not any(path.is_file() for path in data.rglob("*")):
+        mend = say("put data files or documents into it", "请放入数据文件或文档")
+        raise DataError(say("the folder is empty", "文件夹是空的"), where=str(data), mend=mend)
     if data is not None and family == "sql":
         return _written(path, _on_database(_beside(data, folder), description))
     if data is not None and _documents(data):

@@ -10,6 +10,7 @@ import pytest
 from test_bad_input import zhiling
 
 from zhiling import recipe as recipes
+from zhiling.errors import DataError
 from zhiling.plan import estimate
 from zhiling.scaffold import scaffold
 
@@ -153,3 +154,9 @@ def test_init_knows_documents_and_databases(tmp_path, name, text, more, made):
     recipe = recipes.load(tmp_path / "mine")
     assert [step.kind for step in recipe.construct] == [made]
     assert estimate(recipe)[0]["step"] == "read mine" if made != "sql" else recipe.score[0].kind == "verify"
+
+
+def test_init_tells_of_an_empty_folder(tmp_path):
+    (tmp_path / "空").mkdir()
+    with pytest.raises(DataError, match="empty"):
+        scaffold(tmp_path / "mine", tmp_path / "空", "")
