@@ -244,7 +244,7 @@ def test_a_premise_gets_all_labels_or_none():
 
 # --- recipes
 
-KEPT = {"sql": (60, "sql: it finds nothing"), "code": (14, "too few faults"), "arithmetic": (120, ""), "subtitles": (6, ""), "verse": (8, "not 5"), "extraction": (5, "not in the text: Oslo"), "translation": (150, ""), "classification": (70, ""), "dialogue": (4, "does not take up")}  # fmt: skip
+KEPT = {"sql": (60, "sql: it finds nothing"), "code": (14, "too few faults"), "arithmetic": (120, ""), "subtitles": (6, ""), "verse": (8, "not 5"), "extraction": (5, "not in the text: Oslo"), "translation": (150, ""), "classification": (70, ""), "dialogue": (4, "does not take up"), "writing": (8, "at most 20 words: it has 34"), "summary": (90, "two or three sentences asked for")}  # fmt: skip
 
 
 @caged
