@@ -141,7 +141,7 @@ def test_a_task_whose_rows_are_invented_needs_no_data(tmp_path):
 def test_the_plan_counts_calls_by_record(tmp_path):
     written(tmp_path, [f"text {n}" for n in range(100)])
     rows = {row["step"]: row for row in estimate(recipes.build(of_records(verifier="judged", heldout=20), tmp_path))}
-    assert rows["construct ask"]["calls"] == 160  # each row is asked for once, and judged once
+    assert rows["construct ask"]["calls"] == 200  # each row is asked for once, and judged once; held-out ones too
     assert rows["construct ask"]["rows"] == 80
 
 
