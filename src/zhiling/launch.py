@@ -99,7 +99,12 @@ def _rank(
     from zhiling import prove
 
     os.environ.update(
-        RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK="0", MASTER_ADDR=meeting[0], MASTER_PORT=str(meeting[1])
+        RANK=str(rank),
+        WORLD_SIZE=str(size),
+        LOCAL_RANK="0",
+        LOCAL_WORLD_SIZE=str(size),
+        MASTER_ADDR=meeting[0],
+        MASTER_PORT=str(meeting[1]),
     )
     return prove.tune(base, rows, Path(out), prove.settings_of(given), lambda event: None)
 

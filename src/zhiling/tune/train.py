@@ -320,7 +320,8 @@ def _threads(count: int) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count or cores())
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # ranks on this machine share its cores
+    torch.set_num_threads(count or max(1, cores() // beside))
     try:
         yield
     finally:

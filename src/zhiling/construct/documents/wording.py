@@ -9,7 +9,7 @@ from functools import lru_cache
 from zhiling import text
 from zhiling.construct.bind import bind, fitting
 from zhiling.construct.fill import fill
-from zhiling.construct.generate.checks import Verify
+from zhiling.construct.generate.checks import Verify, refused
 from zhiling.construct.library import list_definitions
 from zhiling.construct.retrieve_rows import described
 from zhiling.types import Example, Record, Reject, Task, Template
@@ -59,9 +59,15 @@ async def verified(rows: Sequence[Example | Reject], verify: Verify) -> list[Exa
     for row in rows:
         score = scores.get(row.id) if isinstance(row, Example) else None
         if isinstance(row, Example) and score is not None and score.value == 0.0:
-            why = score.why if ":" in score.why else f"{score.scorer}: {score.why}"
             out.append(
-                Reject(row.task, row.maker, "dropped", why, text=f"{row.prompt}\n{row.output}", parents=row.parents)
+                Reject(
+                    row.task,
+                    row.maker,
+                    "dropped",
+                    refused(score),
+                    text=f"{row.prompt}\n{row.output}",
+                    parents=row.parents,
+                )
             )
         else:
             out.append(row)

@@ -25,6 +25,12 @@ RUN = {"zh": 14}
 RUN_WORDS = 8
 """Tokens in a row (characters in Chinese, else words) that are copied and no coincidence."""
 
+
+def refused(score: Score) -> str:
+    """A verifier's reason against a row, which begins with the verifier's name; the scorer's where it gave none."""
+    return score.why if ":" in score.why else f"{score.scorer}: {score.why}"
+
+
 _marks = re.compile(
     r"<\|[a-z_/ ]+\|>|</?start_of_turn>|</?end_of_turn>|\[/?INST\]|<</?SYS>>|<\|?endoftext\|?>", re.IGNORECASE
 )

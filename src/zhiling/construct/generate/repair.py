@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zhiling.construct.generate.asking import Asking, Book, Said, book
-from zhiling.construct.generate.checks import Leak, Scorers, Verify, answers
+from zhiling.construct.generate.checks import Leak, Scorers, Verify, answers, refused
 from zhiling.construct.generate.floor import Made
 from zhiling.errors import say, speaking
 from zhiling.text import normalise
@@ -91,7 +91,7 @@ class Finish:
             scores = await self.verify([rows[at] for at in fine]) if fine else []
         for at, score in zip(fine, scores, strict=True):
             if score.value == 0.0:
-                found[at] = score.why if ":" in score.why else f"{score.scorer}: {score.why}"
+                found[at] = refused(score)
         return found
 
     async def _sent_back(self, rows: Sequence[tuple[str, Example, str]]) -> list[tuple[Example, str]]:
