@@ -104,7 +104,7 @@ def _bigbench(folder: Path, seed: int, full: bool) -> list[Job]:
 
 
 def _row(source: str, answers: Sequence[Any], choices: Sequence[str] = ()) -> Any:
-    from zhiling.induce_task import Row
+    from zhiling.induce.task import Row
 
     return Row({"input": source.strip()}, tuple(str(answer).strip() for answer in answers), tuple(choices))
 
@@ -143,9 +143,9 @@ async def ours(job: Job, model: Any, calls: int, seed: int) -> Any:
     from zhiling import steps
     from zhiling.embed import Use
     from zhiling.induce import Settings, contest
-    from zhiling.induce_execute import Purse
-    from zhiling.induce_propose import Means
-    from zhiling.induce_task import Subject
+    from zhiling.induce.execute import Purse
+    from zhiling.induce.propose import Means
+    from zhiling.induce.task import Subject
 
     subject = Subject(_task(job), job.learn)
     tasks = {subject.task.name: subject.task}
@@ -156,7 +156,7 @@ async def ours(job: Job, model: Any, calls: int, seed: int) -> Any:
 
 def _task(job: Job) -> Any:
     """What `zhiling induce FILE` makes of the rows to learn from: no description, labels where answers come from a small set."""
-    from zhiling.induce_task import closed
+    from zhiling.induce.task import closed
     from zhiling.types import Task
 
     labels = closed([row.answers[0] for row in job.learn])
@@ -212,7 +212,7 @@ async def ape(job: Job, model: Any, calls: int, draws: int, seed: int) -> tuple[
 async def values(job: Job, model: Any, said: str, rows: Sequence[Any], template: Any = None) -> list[float | None]:
     """The likelihood of each row's right answer under an instruction."""
     from zhiling.construct.sandbox import literal
-    from zhiling.induce_execute import Executor, Purse
+    from zhiling.induce.execute import Executor, Purse
     from zhiling.types import Template
 
     made = template or Template(job.name, "en", literal(said), "{{ input }}", "{{ output }}")
@@ -254,7 +254,7 @@ def _mean(found: Sequence[float | None]) -> float:
 
 
 def _difference(a: Sequence[float | None], b: Sequence[float | None]) -> list[float] | None:
-    from zhiling.induce_race import interval
+    from zhiling.induce.race import interval
 
     span = interval([x - y for x, y in zip(a, b, strict=True) if x is not None and y is not None])
     return [round(x, 4) for x in span] if span else None

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.data import shared_data
-from zhiling.probe import Settings, lines, probe
 from zhiling.progress import Meter
+from zhiling.proof.probe import Settings, lines, probe
 from zhiling.recipe import build
 from zhiling.run import Run
 

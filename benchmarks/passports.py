@@ -38,7 +38,7 @@ from passports_evidence import EVIDENCE
 from passports_measure import MODELS, auc, interval, paired, passport, scores, spearman
 
 from zhiling import registry, text
-from zhiling.passports import pages
+from zhiling.judging.passports import pages
 from zhiling.score import quality_model
 from zhiling.select.neutral import neutral
 

@@ -103,7 +103,7 @@ def grown(data: Path, size: int) -> dict[str, Any]:
 
 
 def selected(file: Path, size: int, folder: Path) -> dict[str, Any]:
-    from zhiling.dataset import Asked, select
+    from zhiling.judging.dataset import Asked, select
 
     limits = {"format": {"min": 1}, "refusal": {"max": 0}, "placeholder": {"max": 0}}
     bound = [{"threshold": {"scorer": name, **limit, **FORCE}} for name, limit in limits.items()]

@@ -30,8 +30,8 @@ import numpy as np
 
 from zhiling import text
 from zhiling.embed import Embedder, Use
+from zhiling.judging.selftest import blamed, selftest
 from zhiling.score import answers, lacks_input, pairs
-from zhiling.selftest import blamed, selftest
 from zhiling.types import Example, row_seed
 
 TRAIN = {

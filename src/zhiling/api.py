@@ -268,7 +268,7 @@ def tune(
     rows: Sequence[Example], out: str | Path, *, base: str = "embedded", watch: Watch | None = None, **settings: Any
 ) -> Tuned:
     """Tune `base` on the rows into the folder `out`, with the settings of `tune.settings.TuneSettings`; resumes if interrupted."""
-    from zhiling import prove
+    from zhiling.proof import prove
 
     examples = list(rows)
     facts = prove.tune(base, examples, Path(out), prove.settings_of(settings), watch or (lambda event: None))
@@ -277,7 +277,7 @@ def tune(
 
 def evaluate(tuned: Tuned, rows: Rows, *, seed: int = 0, watch: Watch | None = None, **settings: Any) -> Proof:
     """Base against tuned on the rows' held-out examples, with the settings of a recipe's `evaluate`."""
-    from zhiling import prove
+    from zhiling.proof import prove
 
     spec = EvaluateSpec(**settings)
     work = prove.evaluate(tuned.facts, rows.heldout, rows.tasks, spec, seed, None, watch or (lambda event: None))

@@ -96,7 +96,7 @@ def _rank(
     out: str,
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    from zhiling import prove
+    from zhiling.proof import prove
 
     os.environ.update(
         RANK=str(rank),

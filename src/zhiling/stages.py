@@ -361,7 +361,7 @@ def check(run: Run) -> None:
             run.model(step.model)
     steps.able(run.recipe, reached, run.model)
     if run.recipe.tune is not None and run.reaches("tune"):
-        from zhiling import prove
+        from zhiling.proof import prove
 
         prove.settings_of(run.recipe.tune.settings)
 
@@ -371,7 +371,7 @@ def tune(run: Run, kept: Sequence[Output]) -> None:
     spec = run.recipe.tune
     if spec is None:
         return
-    from zhiling import prove
+    from zhiling.proof import prove
 
     here = run.recipe.here / spec.model
     base = str(here) if here.is_dir() else spec.model
@@ -384,7 +384,7 @@ def evaluate(run: Run, heldout: Sequence[Output]) -> None:
     spec = run.recipe.evaluate
     if spec is None or not run.summary.tuned or not heldout:
         return
-    from zhiling import prove
+    from zhiling.proof import prove
 
     held, cache = list(read(run.folder, heldout)), run.folder / "replies.sqlite"
     work = prove.evaluate(run.summary.tuned, held, run.tasks, spec, run.recipe.seed, cache, run.watch)

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from zhiling.cli import app
 from zhiling.errors import DataError, RecipeError
-from zhiling.evaluation import Asked, contaminated, paper
-from zhiling.evaluation_sides import base_of, side, sides
+from zhiling.proof.evaluation import Asked, contaminated, paper
+from zhiling.proof.sides import base_of, side, sides
 from zhiling.types import Example, Task
 
 THINGS = ["soup", "lamp", "hotel", "train", "ferry", "pillow"]
@@ -199,8 +199,8 @@ def tuned(folder, run):
 
 
 def test_seeds_are_crossed_with_rows(place, monkeypatch):
-    from zhiling import evaluation
-    from zhiling.evaluation_sides import Side
+    from zhiling.proof import evaluation
+    from zhiling.proof.sides import Side
 
     def fake(name, script):
         return Side(name, {"provider": "fake", "script": script})

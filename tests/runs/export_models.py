@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from zhiling import prove
+from zhiling.proof import prove
 from zhiling.types import Example
 
 ROWS = [Example("sum", f"What is {i} plus {i}?", "", str(2 * i), lang="en") for i in range(12)]

@@ -6,10 +6,10 @@ import random
 import pytest
 from typer.testing import CliRunner
 
-from zhiling.agreement import agreement, selectors
 from zhiling.cli import app
-from zhiling.dataset import Asked, select
 from zhiling.errors import DataError
+from zhiling.judging.agreement import agreement, selectors
+from zhiling.judging.dataset import Asked, select
 from zhiling.store import Done, Store, write
 from zhiling.types import Example, Score
 

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from zhiling.cli import app
-from zhiling.dataset import SELECT, rethreshold
 from zhiling.errors import RecipeError, boundary
+from zhiling.judging.dataset import SELECT, rethreshold
 
 GOOD = [
     {"instruction": "把句子翻译成英语。", "input": "今天天气很好。", "output": "The weather is nice today."},

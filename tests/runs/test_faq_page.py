@@ -9,8 +9,8 @@ import pytest
 from zhiling.embed import Use
 from zhiling.errors import DataError, RecipeError
 from zhiling.export import export
-from zhiling.faq import Entry, conflict, gather, grouped
-from zhiling.faq_page import render
+from zhiling.export.faq import Entry, conflict, gather, grouped
+from zhiling.export.faq_page import render
 from zhiling.recipe import load
 from zhiling.run import Run
 from zhiling.store import current, read

@@ -14,13 +14,13 @@ import pytest
 import yaml
 from test_bad_input import error_of, zhiling
 
-from zhiling.cli_induce import _held
+from zhiling.cli.induce import _held
 from zhiling.construct.library import load_definition
 from zhiling.errors import ProviderError
 from zhiling.induce import Settings, plan
-from zhiling.induce_execute import Executor
-from zhiling.induce_report import facts, lines, template_text
-from zhiling.induce_task import Asked, subject
+from zhiling.induce.execute import Executor
+from zhiling.induce.report import facts, lines, template_text
+from zhiling.induce.task import Asked, subject
 from zhiling.llm.bill import NAME, charged
 
 WORDS = [

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiling.induce import seats
-from zhiling.induce_race import LEAST, Race, interval, lower, paired, rungs, student
+from zhiling.induce.race import LEAST, Race, interval, lower, paired, rungs, student
 
 
 class Field:

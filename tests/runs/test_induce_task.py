@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiling.errors import DataError, RecipeError
-from zhiling.induce_task import Asked, Row, demos, split, subject
+from zhiling.induce.task import Asked, Row, demos, split, subject
 
 
 def lines(path, rows):
@@ -132,9 +132,9 @@ def test_demos_name_their_fields_where_there_are_several(tmp_path):
 
 
 def test_of_a_large_file_rows_are_drawn_evenly(tmp_path, monkeypatch):
-    from zhiling import induce_task
+    from zhiling.induce import task
 
-    monkeypatch.setattr(induce_task, "MOST_ROWS", 40)
+    monkeypatch.setattr(task, "MOST_ROWS", 40)
     rows = [{"input": f"row {number}", "output": "early" if number < 500 else "late"} for number in range(1000)]
     found = subject(lines(tmp_path / "a.jsonl", rows))
     late = sum(row.answers == ("late",) for row in found.rows)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from zhiling.audit import audit, grouped
-from zhiling.dataset import Asked, select
+from zhiling.judging.audit import audit, grouped
+from zhiling.judging.dataset import Asked, select
 from zhiling.text import lang
 
 ITEM = "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many clips did she sell altogether?"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zhiling import ledger
-from zhiling.dataset import Asked, select
+from zhiling.judging.dataset import Asked, select
 from zhiling.pool import Book, Fates, Marks, Pool, in_order
 from zhiling.recipe import Step
 from zhiling.store import current, read, write

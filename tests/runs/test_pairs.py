@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from zhiling.cli import app
 from zhiling.errors import DataError, ProviderError
-from zhiling.pairs import judge_pairs, wilson
+from zhiling.judging.pairs import judge_pairs, wilson
 
 FAIR = {
     r"\[Answer A\]\n(好|good)": '{"reason": "says what was asked", "better": "A"}',

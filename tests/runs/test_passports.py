@@ -9,9 +9,10 @@ import making
 import pytest
 from typer.testing import CliRunner
 
-from zhiling import passports, registry
+from zhiling import registry
 from zhiling.cli import app
 from zhiling.errors import RecipeError
+from zhiling.judging import passports
 from zhiling.recipe import build, load
 from zhiling.types import Score
 

@@ -11,11 +11,11 @@ import pytest
 from tiny import tiny_model
 from typer.testing import CliRunner
 
-from zhiling import probe as room
-from zhiling import prove
 from zhiling.cli import app
-from zhiling.dataset import Asked, select
 from zhiling.errors import DataError, EngineError, RecipeError
+from zhiling.judging.dataset import Asked, select
+from zhiling.proof import probe as room
+from zhiling.proof import prove
 from zhiling.store import current, read
 
 COLOURS = {

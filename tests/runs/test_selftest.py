@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from zhiling.cli import app
 from zhiling.errors import DataError
-from zhiling.selftest import NAMES, lines, selftest
-from zhiling.selftest_plant import PLANTS
+from zhiling.judging.selftest import NAMES, lines, selftest
+from zhiling.judging.selftest_plant import PLANTS
 from zhiling.types import Example
 
 PROSE = "Days grow short in autumn. The tree gets less light. Water moves slowly. Leaves lose their green. In the end the cold wind of November takes them all away."

@@ -8,8 +8,9 @@ import sys
 import pytest
 import yaml
 
-from zhiling import cli, show_prompts
+from zhiling import cli
 from zhiling.construct.generate.asking import book
+from zhiling.show import prompts
 
 
 def said(monkeypatch, capsys, *words: str, code: int = 0) -> str:
@@ -30,10 +31,10 @@ def test_all_prompts_are_listed_with_their_paper_and_languages(monkeypatch, caps
     assert all(set(row["langs"].split(", ")) == {"en", "zh"} for row in rows if row["steps"])
 
 
-@pytest.mark.parametrize("name", list(show_prompts.books()))
+@pytest.mark.parametrize("name", list(prompts.books()))
 def test_every_text_of_a_book_is_shown_in_both_languages(monkeypatch, capsys, name):
     out = said(monkeypatch, capsys, "--prompts", name)
-    shipped = show_prompts.books()[name]["prompts"]
+    shipped = prompts.books()[name]["prompts"]
     for one in shipped:
         turns = one.get("turns") or [{"user": one["user"]}]
         assert all(line in out for turn in turns for content in turn.values() for line in str(content).splitlines())

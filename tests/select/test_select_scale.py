@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_select_walk import planted, small
 
-from zhiling.dataset import Asked, select
+from zhiling.judging.dataset import Asked, select
 from zhiling.pool import Pool
 from zhiling.select.duplicates import exact, near
 from zhiling.select.rank import fields

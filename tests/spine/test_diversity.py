@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from zhiling.diversity import Sample, asked, diversity, lines
+from zhiling.judging.diversity import Sample, asked, diversity, lines
 from zhiling.types import Example
 
 

@@ -7,11 +7,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from zhiling import advise, advise_learn, advise_rows, prove
-from zhiling.advise import Option, choose, data
-from zhiling.advise_rows import Probe
+from zhiling import advise
+from zhiling.advise import Option, choose, data, learn, rows
+from zhiling.advise.rows import Probe
 from zhiling.cli import app
 from zhiling.errors import DataError, RecipeError
+from zhiling.proof import prove
 from zhiling.tune import calibrate
 from zhiling.tune.cost import Constants, Shape, shape_of
 from zhiling.tune.settings import TuneSettings
@@ -109,18 +110,18 @@ def test_a_real_run_is_held_against_the_prediction(here, llama, rows, tmp_path):
     settings = TuneSettings(rank=4, epochs=1, batch_rows=7, threads=1)
     for _ in range(2):  # the second call finds the run finished: nothing was run, nothing is learnt
         prove.tune(str(llama), rows, tmp_path / "out", settings, lambda event: None)
-    told = json.loads((tmp_path / "out" / advise_learn.FILE).read_text(encoding="utf-8"))
+    told = json.loads((tmp_path / "out" / learn.FILE).read_text(encoding="utf-8"))
     assert told["seconds"] > 0 and told["seconds_error"] == pytest.approx(
         told["seconds_predicted"] / told["seconds"] - 1
     )
-    past = advise_learn.past()
+    past = learn.past()
     assert past["runs"] == 1 and past["bytes_error"] == pytest.approx(abs(told["bytes_error"]))
 
 
 def test_nothing_is_learnt_where_nothing_was_measured(llama, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("ZHILING_CACHE", str(tmp_path / "cache"))
-    advise_learn.learn(str(llama), rows, tmp_path, TuneSettings(), lambda event: None)
-    assert not (tmp_path / advise_learn.FILE).exists() and advise_learn.past()["runs"] == 0
+    learn.learn(str(llama), rows, tmp_path, TuneSettings(), lambda event: None)
+    assert not (tmp_path / learn.FILE).exists() and learn.past()["runs"] == 0
 
 
 def _option(base, probe=None, against=(), method="lora"):
@@ -169,8 +170,8 @@ def test_the_data_is_dated_and_says_where_it_is_from():
 def test_a_recipe_not_yet_run_gives_rows_and_settings():
     from importlib.resources import files
 
-    found = advise_rows.gather(files("zhiling") / "library" / "demo" / "recipe.yaml")
+    found = rows.gather(files("zhiling") / "library" / "demo" / "recipe.yaml")
     assert found.count >= len(found.sample) > 0 and found.langs == {"en", "zh"}
-    long = advise_rows.lengths(found)
+    long = rows.lengths(found)
     assert 0 < long.answer < long.mean <= long.longest
     assert advise.candidates([])

@@ -9,9 +9,9 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from zhiling import tokens
 from zhiling.cli import app
 from zhiling.errors import RecipeError
+from zhiling.show import tokens
 from zhiling.types import Example
 
 

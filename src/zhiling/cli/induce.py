@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zhiling.cli_work import at_work
+from zhiling.cli.work import at_work
 from zhiling.errors import RecipeError, say
 
 if TYPE_CHECKING:
     from zhiling.induce import Outcome, Settings
-    from zhiling.induce_task import Subject
+    from zhiling.induce.task import Subject
 
 Given = Annotated[
     str,
@@ -49,8 +49,8 @@ def induce(
 ) -> None:  # fmt: skip
     """Find the best instruction for a task: templates, bank and model propose, execution decides. 为任务找出最好的指令。"""
     from zhiling.induce import Settings
-    from zhiling.induce_report import FILE, facts, lines, template_text
-    from zhiling.induce_task import Asked, subject
+    from zhiling.induce.report import FILE, facts, lines, template_text
+    from zhiling.induce.task import Asked, subject
 
     for name, value, known in (("--by", by, ("auto", "metric", "likelihood")), ("--lang", lang, ("", "zh", "en"))):
         if value not in known:
@@ -79,8 +79,8 @@ async def _held(
     from zhiling.embed import Use
     from zhiling.errors import boundary
     from zhiling.induce import contest
-    from zhiling.induce_execute import Purse
-    from zhiling.induce_propose import Means
+    from zhiling.induce.execute import Purse
+    from zhiling.induce.propose import Means
     from zhiling.llm import open_model
     from zhiling.llm.bill import NAME, Bill, charged
     from zhiling.llm.budget import Pot

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zhiling.cli_work import at_work
+from zhiling.cli.work import at_work
 from zhiling.errors import say
 
 Source = Annotated[
@@ -47,7 +47,7 @@ def export(
 
     A model is checked before it counts: it must answer 64 prompts as the tuned one does, or the command fails and PARITY.json says how.
     """
-    from zhiling.export_model import FORMS
+    from zhiling.export.model import FORMS
 
     if form not in FORMS:
         from zhiling.export import export as write
@@ -56,7 +56,7 @@ def export(
         told = say(f"{count} rows written to {out}", f"已写出 {count} 行：{out}")
         print(json.dumps({"rows": count, "out": str(out)}, ensure_ascii=False) if as_json else told)
         return
-    from zhiling.export_model import export_model
+    from zhiling.export.model import export_model
 
     with at_work() as meter:
         facts = export_model(source, out, form, precision=precision, prompts=prompts or (), base=base, watch=meter)

@@ -25,7 +25,7 @@ from zhiling.construct.retrieve_question import question
 from zhiling.construct.sandbox import compiled
 from zhiling.embed import Embedder
 from zhiling.errors import ProviderError, RecipeError, say
-from zhiling.induce_execute import Purse
+from zhiling.induce.execute import Purse
 from zhiling.types import Reject, Reply, Request, Score, Task, Template
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from zhiling import registry, text
 from zhiling.construct.sandbox import compiled
 from zhiling.construct.template import render
 from zhiling.errors import ProviderError, RecipeError, say
-from zhiling.induce_task import Row
+from zhiling.induce.task import Row
 from zhiling.llm.base import lacks
 from zhiling.types import Reply, Request, Task, Template
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zhiling.cli_work import at_work
+from zhiling.cli.work import at_work
 from zhiling.errors import RecipeError, say
 
 MODELS = "'provider: ..., model: ...', embedded, a model's or tuned folder, a run. 模型、调优结果或运行文件夹。"
@@ -63,8 +63,8 @@ def evaluate(
     clean: Clean = False, force: Force = False, cache: Cache = REPLIES, out: Out = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """How good a model is on your rows, with intervals, per task, language and family. 评测一个模型，给出区间。"""
-    from zhiling import evaluation
-    from zhiling.evaluation_sides import sides
+    from zhiling.proof import evaluation
+    from zhiling.proof.sides import sides
 
     named = sides(model)
     if len(named) > 1:
@@ -84,8 +84,8 @@ def compare(
     clean: Clean = False, force: Force = False, cache: Cache = REPLIES, out: Out = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Whether model B is better than A on the same rows, or nobody can tell. 在相同数据上比较两个模型，给出结论。"""
-    from zhiling import evaluation
-    from zhiling.evaluation_sides import base_of, sides
+    from zhiling.proof import evaluation
+    from zhiling.proof.sides import base_of, sides
 
     second = sides(b)
     first = [base_of(second)] if a == "base" else sides(a)
@@ -109,7 +109,7 @@ def _data(given: list[Path] | None, named: list[Any]) -> list[Path]:
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:
-    from zhiling.cli_files import _pairs as pairs
+    from zhiling.cli.files import _pairs as pairs
 
     return pairs(given)
 

@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zhiling import prove, registry, steps
+from zhiling import registry, steps
 from zhiling.errors import DataError, RecipeError, say
-from zhiling.probe_rows import Arms, Rows, draw
+from zhiling.proof import prove
+from zhiling.proof.probe_rows import Arms, Rows, draw
 from zhiling.recipe import EvaluateSpec
 from zhiling.store import Done, Store, current, whole
 from zhiling.types import Example, Task, content_id

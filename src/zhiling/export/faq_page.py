@@ -13,7 +13,7 @@ from zhiling.construct.documents import evidence
 from zhiling.types import Record
 
 if TYPE_CHECKING:
-    from zhiling.faq import Entry, Page
+    from zhiling.export.faq import Entry, Page
 
 _local = re.compile(r"!?\[([^\]]*)\]\((?!https?://)[^)]*\)|!\[([^\]]*)\]\([^)]*\)")
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zhiling import diversity, stages
-from zhiling.dataset import Asked, heldout, open_run, read_all, stream
-from zhiling.diversity import Diversity, Sample
+from zhiling import stages
 from zhiling.embed import Embedder, Use
 from zhiling.errors import say
+from zhiling.judging import diversity
+from zhiling.judging.dataset import Asked, heldout, open_run, read_all, stream
+from zhiling.judging.diversity import Diversity, Sample
 from zhiling.pool import Book, Marks, Pool
 from zhiling.run import Watch
 from zhiling.score.answers import margins

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zhiling.cli_work import at_work
+from zhiling.cli.work import at_work
 from zhiling.errors import RecipeError, say
 
 Files = Annotated[
@@ -92,7 +92,7 @@ def score(
     pairs: Pairs = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Score the rows of a data set; they come back as they were, with a column per score. 为数据集逐行评分。"""
-    from zhiling import dataset
+    from zhiling.judging import dataset
 
     if passport:
         _passports(as_json)
@@ -129,7 +129,7 @@ def select(
     task: Task = "", engine: Engine = "local", workers: Workers = None, probed: Probed = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Keep the good rows of a data set; the others go beside OUT with the reason. 筛选数据集，并说明每行的去留。"""
-    from zhiling import dataset
+    from zhiling.judging import dataset
 
     chain = dataset.rethreshold(_steps(steps) or list(dataset.SELECT), rethreshold or [])
     asked = dataset.Asked(
@@ -149,7 +149,7 @@ def select(
     print(say(f"why a row went: zhiling why {found.folder} ID", f"查看某行的原因：zhiling why {found.folder} ID"))
     _say_agreement(found)
     if probed:
-        from zhiling import probe as room
+        from zhiling.proof import probe as room
 
         print("\n" + "\n".join(room.lines(_probe(found.folder))))
 
@@ -167,7 +167,7 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Is selection worth it here? Tune a small model on kept and on random rows of equal tokens. 筛选是否值得：小模型对比试验。"""
-    from zhiling import probe as room
+    from zhiling.proof import probe as room
 
     found = _probe(folder, room.Settings(model, tokens, rows, seeds))
     print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(room.lines(found)))
@@ -178,8 +178,8 @@ def audit(
     workers: Workers = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """What is wrong with a data set: defects, duplicates, leaks, personal data, counted and shown. 体检数据集。"""
-    from zhiling import audit as room
-    from zhiling import dataset
+    from zhiling.judging import audit as room
+    from zhiling.judging import dataset
 
     asked = dataset.Asked(files, dataset.SCORE, (), form, _pairs(column), against or ())
     found = _work(room.audit, asked, None, run or _beside(files[0]), engine, workers)
@@ -188,8 +188,8 @@ def audit(
 
 def _agreement(found: Any) -> list[dict[str, Any]] | None:
     """The selectors' agreement; None where they are fewer than two, or too many rows to ask each selector again unasked."""
-    from zhiling.agreement import selectors
     from zhiling.errors import DataError
+    from zhiling.judging.agreement import selectors
 
     if found.rows > AGREEING:
         return None
@@ -200,7 +200,7 @@ def _agreement(found: Any) -> list[dict[str, Any]] | None:
 
 
 def _say_agreement(found: Any) -> None:
-    from zhiling.agreement import lines
+    from zhiling.judging.agreement import lines
 
     if told := _agreement(found):
         print("\n" + "\n".join(lines(told)))
@@ -210,14 +210,14 @@ def _say_agreement(found: Any) -> None:
 
 
 def _probe(folder: Path, settings: Any = None) -> dict[str, Any]:
-    from zhiling import probe as room
+    from zhiling.proof import probe as room
 
     with at_work() as meter:
         return room.probe(folder, settings, watch=meter)
 
 
 def _pairwise(files: list[Path], out: Path, folder: Path, model: str, form: str, as_json: bool) -> None:
-    from zhiling import pairs as room
+    from zhiling.judging import pairs as room
 
     spec = _models(model).get("model", {"provider": "gguf"})
     with at_work() as meter:
@@ -226,7 +226,8 @@ def _pairwise(files: list[Path], out: Path, folder: Path, model: str, form: str,
 
 
 def _passports(as_json: bool) -> None:
-    from zhiling import passports, registry
+    from zhiling import registry
+    from zhiling.judging import passports
 
     if as_json:
         print(json.dumps({**registry.passports(), "rows": passports.table()}, ensure_ascii=False))
@@ -248,7 +249,7 @@ def _passports(as_json: bool) -> None:
 
 
 def _self_test(files: list[Path], form: str, columns: dict[str, str], as_json: bool) -> None:
-    from zhiling import selftest as room
+    from zhiling.judging import selftest as room
 
     found = room.selftest(files, form=form, columns=columns)
     print(json.dumps(found.told(), ensure_ascii=False) if as_json else "\n".join(room.lines(found)))

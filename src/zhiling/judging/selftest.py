@@ -17,9 +17,9 @@ from zhiling import registry
 from zhiling.data.sets import examples, form_of
 from zhiling.embed import Embedder, Use
 from zhiling.errors import DataError, say
+from zhiling.judging.selftest_plant import PLANTS
 from zhiling.score.answers import margins
 from zhiling.score.lacks_input import lacks_input
-from zhiling.selftest_plant import PLANTS
 from zhiling.types import Example, row_seed
 
 ROWS = 2000

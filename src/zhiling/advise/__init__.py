@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from zhiling.advise_rows import Lengths, Probe, Rows, lengths, probe
+from zhiling.advise.rows import Lengths, Probe, Rows, lengths, probe
 from zhiling.errors import RecipeError, missing, say
 from zhiling.llm import weights
 from zhiling.tune.cost import Constants, Shape, Step, parts, peak, seconds, shape_in, shape_of, work

@@ -18,7 +18,7 @@ from zhiling.construct.documents import evidence
 from zhiling.construct.documents.pieces import plain
 from zhiling.embed import Embedder, Use
 from zhiling.errors import DataError, RecipeError, boundary, say
-from zhiling.faq_page import render
+from zhiling.export.faq_page import render
 from zhiling.select.semantic_pairs import difference, facts
 from zhiling.store import current, read
 from zhiling.types import Example, Record, Verdict

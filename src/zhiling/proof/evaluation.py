@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhiling import prove, registry, steps
+from zhiling import registry, steps
 from zhiling.data.sets import examples, form_of
 from zhiling.errors import DataError, RecipeError, say
-from zhiling.evaluation_sides import Side
+from zhiling.proof import prove
+from zhiling.proof.sides import Side
 from zhiling.stages import GUARDS
 from zhiling.store import current, read
 from zhiling.text import cut

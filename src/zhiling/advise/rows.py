@@ -15,7 +15,7 @@ from zhiling.errors import DataError, ProviderError, RecipeError, say
 from zhiling.types import Example, Record, Task
 
 if TYPE_CHECKING:
-    from zhiling.prove import Watch
+    from zhiling.proof.prove import Watch
 
 SAMPLE = 400
 """Rows whose tokens are counted; the rest is taken to be like them."""
@@ -143,8 +143,8 @@ class Probe:
 
 def probe(base: str, rows: Rows, count: int, watch: Watch, limit: float = PROBE_SECONDS) -> Probe:
     """Ask a model that is here `count` of the rows, greedily, in at most 48 tokens each and `limit` seconds in all."""
-    from zhiling import prove
     from zhiling.evaluate.suite import score
+    from zhiling.proof import prove
     from zhiling.recipe import EvaluateSpec
 
     chosen = list(rows.sample[:count])

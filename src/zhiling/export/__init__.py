@@ -33,7 +33,7 @@ def export(folder: Path, out: Path, form: str = "messages") -> int:
     format cannot hold.
     """
     if form == "faq":
-        from zhiling.faq import write
+        from zhiling.export.faq import write
 
         return write(folder, out)
     _known(form, (*NAMES, *FOLDERS))
@@ -42,7 +42,7 @@ def export(folder: Path, out: Path, form: str = "messages") -> int:
         mend = say("run it at least until select", "请至少运行到 select 阶段")
         raise DataError(say("this run has kept no rows yet", "该运行尚无保留的数据"), where=str(folder), mend=mend)
     if form in FOLDERS:
-        from zhiling.export_sets import write_folder
+        from zhiling.export.sets import write_folder
 
         return write_folder(folder, out, form)
     preferred = _preferred(folder, _PREFERENCE[form]) if form in _PREFERENCE else {}

@@ -11,9 +11,9 @@ import yaml
 
 from zhiling.errors import say
 from zhiling.induce import Outcome
-from zhiling.induce_execute import unit
-from zhiling.induce_propose import WAYS, Entrant
-from zhiling.induce_race import Runner, interval
+from zhiling.induce.execute import unit
+from zhiling.induce.propose import WAYS, Entrant
+from zhiling.induce.race import Runner, interval
 from zhiling.text import cut
 
 FILE = "induced.yaml"

@@ -59,7 +59,7 @@ def tune(base: str, rows: Sequence[Example], out: Path, settings: TuneSettings, 
     finished = (out / "done.json").exists()
     tuned = train(base, rows, out, settings, progress=heard)
     if not finished:
-        from zhiling.advise_learn import learn
+        from zhiling.advise.learn import learn
 
         learn(base, rows, out, settings, watch)
     loss = {name: round(value, 6) for name, value in tuned.loss.items()}

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zhiling.cli_work import at_work
+from zhiling.cli.work import at_work
 from zhiling.errors import RecipeError, say
 from zhiling.types import Example
 
@@ -39,7 +39,8 @@ def tune(
     form: Form = "", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Tune a model on rows of many tasks; the same command goes on where it was stopped. 多任务指令微调，可随时中断续跑。"""
-    from zhiling import launch, prove
+    from zhiling import launch
+    from zhiling.proof import prove
 
     given = _given(sets or [])
     settings = prove.settings_of(given)
@@ -130,12 +131,13 @@ def show_tokens(source: Path, base: str, page: Path | None, as_json: bool) -> No
     """`zhiling show SOURCE --tokens`: the first rows with the tokens that the loss sees, as the run's recipe tunes on them."""
     from itertools import islice
 
-    from zhiling import tokens
+    from zhiling.show import tokens
     from zhiling.tune.settings import Sees
 
     sees = Sees.ANSWER
     if (source / "recipe.yaml").exists():
-        from zhiling import prove, recipe
+        from zhiling import recipe
+        from zhiling.proof import prove
 
         spec = recipe.load(source / "recipe.yaml").tune
         sees = prove.settings_of(spec.settings).sees if spec else sees

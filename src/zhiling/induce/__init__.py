@@ -18,8 +18,8 @@ from zhiling import text
 from zhiling.construct.generate.asking import styled
 from zhiling.construct.generate.reflect import betterments
 from zhiling.errors import ProviderError, RecipeError, say
-from zhiling.induce_execute import Answer, By, Executor, Purse, fields_text
-from zhiling.induce_propose import (
+from zhiling.induce.execute import Answer, By, Executor, Purse, fields_text
+from zhiling.induce.propose import (
     Entrant,
     Lost,
     Means,
@@ -32,8 +32,8 @@ from zhiling.induce_propose import (
     with_form,
     without_form,
 )
-from zhiling.induce_race import Race, Runner, interval, rungs
-from zhiling.induce_task import Row, Split, Subject, demos, split
+from zhiling.induce.race import Race, Runner, interval, rungs
+from zhiling.induce.task import Row, Split, Subject, demos, split
 from zhiling.types import Task
 
 Watch = Callable[[Mapping[str, Any]], None]

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from zhiling.advise import predict
-from zhiling.advise_rows import Rows, lengths
+from zhiling.advise.rows import Rows, lengths
 from zhiling.errors import say
 from zhiling.llm.embedded import cache_home
 from zhiling.tune import calibrate

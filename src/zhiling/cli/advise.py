@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zhiling.cli_tune import _given
-from zhiling.cli_work import at_work
+from zhiling.cli.tune import _given
+from zhiling.cli.work import at_work
 from zhiling.errors import EngineError, RecipeError, boundary, say
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ def advise(
 ) -> None:  # fmt: skip
     """Which model to tune, how and where: memory, time and money, measured here. 选择模型与调优方式：实测内存、时间与费用。"""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from zhiling import prove
     from zhiling.advise import advise as weigh
     from zhiling.advise import as_dict
-    from zhiling.advise_learn import past
-    from zhiling.advise_rows import gather
+    from zhiling.advise.learn import past
+    from zhiling.advise.rows import gather
+    from zhiling.proof import prove
 
     if not source.exists():
         raise RecipeError(

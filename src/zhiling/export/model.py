@@ -11,10 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from zhiling import export_gguf
-from zhiling import export_parity as parity
 from zhiling.errors import DataError, RecipeError, ZhilingError, boundary, missing, say
-from zhiling.export_parity import Asked, Parting
+from zhiling.export import gguf
+from zhiling.export import parity as parity
+from zhiling.export.parity import Asked, Parting
 from zhiling.text import cut
 from zhiling.types import Example, as_turns
 
@@ -101,13 +101,13 @@ def export_model(
     for package in ("torch", "transformers", "peft"):
         _installed(package)
     if form in ("gguf", "ollama"):
-        export_gguf.converter()
+        gguf.converter()
         _installed("xllamacpp")  # which answers for the GGUF at the gate
     from zhiling.tune.checkpoint import whole
 
     with whole(out) as partial:
         answers, apart, verdict = _made(
-            tuned, rows, partial, form, precision, f"{out.name}-{export_gguf.TYPES[precision]}.gguf", watch
+            tuned, rows, partial, form, precision, f"{out.name}-{gguf.TYPES[precision]}.gguf", watch
         )
         report = {
             **verdict, "format": form, "precision": precision, "prompts_from": said_from, "max_tokens": parity.MAX_TOKENS,
@@ -165,11 +165,11 @@ def _made(
     )
     del loaded, adapted
     if form in ("gguf", "ollama"):
-        export_gguf.convert(model, partial / name, precision)
+        gguf.convert(model, partial / name, precision)
         shutil.rmtree(model)
     if form == "ollama":
         said = sorted(tokenizer.decode([end]) for end in ends)
-        (partial / "Modelfile").write_text(export_gguf.modelfile(name, tokenizer, said), encoding="utf-8")
+        (partial / "Modelfile").write_text(gguf.modelfile(name, tokenizer, said), encoding="utf-8")
     watch({"stage": "export", "note": say("the exported model answers", "导出的模型作答")})
     if form in ("gguf", "ollama"):
         after = parity.said_by_gguf(partial / name, asked, context, text)

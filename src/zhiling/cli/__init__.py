@@ -11,17 +11,17 @@ from typing import Annotated
 
 import typer
 
-from zhiling.cli_advise import advise
-from zhiling.cli_bank import bank
-from zhiling.cli_cache import cache
-from zhiling.cli_convert import convert
-from zhiling.cli_evaluate import compare, evaluate
-from zhiling.cli_export import export
-from zhiling.cli_files import audit, probe, score, select
-from zhiling.cli_induce import induce
-from zhiling.cli_template import template
-from zhiling.cli_tune import show_tokens, tune
-from zhiling.cli_work import at_work
+from zhiling.cli.advise import advise
+from zhiling.cli.bank import bank
+from zhiling.cli.cache import cache
+from zhiling.cli.convert import convert
+from zhiling.cli.evaluate import compare, evaluate
+from zhiling.cli.export import export
+from zhiling.cli.files import audit, probe, score, select
+from zhiling.cli.induce import induce
+from zhiling.cli.template import template
+from zhiling.cli.tune import show_tokens, tune
+from zhiling.cli.work import at_work
 from zhiling.errors import ZhilingError, boundary, say
 
 app = typer.Typer(
@@ -128,7 +128,7 @@ def show(
 ) -> None:
     """How the rows of a run went, by way, state and stage. 查看一次运行的数据去向。"""
     if prompts:
-        from zhiling.show_prompts import show as show_prompts
+        from zhiling.show.prompts import show as show_prompts
 
         show_prompts(folder, name, as_json)
         return
@@ -141,8 +141,8 @@ def show(
     from zhiling.show import run_bill, show_table
 
     if agreement:
-        from zhiling.agreement import told_lines as compare_lines
-        from zhiling.agreement import whole as compare
+        from zhiling.judging.agreement import told_lines as compare_lines
+        from zhiling.judging.agreement import whole as compare
 
         found = compare(folder)
         show_table(found, True) if as_json else print("\n".join(compare_lines(found)))
@@ -251,7 +251,3 @@ def main() -> None:
 
             traceback.print_exc()  # a fault of ours: its trace is what we need to mend it
         sys.exit(known.exit_code)
-
-
-if __name__ == "__main__":
-    main()

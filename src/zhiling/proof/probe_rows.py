@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiling import prove
 from zhiling.embed import Use
 from zhiling.errors import DataError, say
 from zhiling.pool import Pool
+from zhiling.proof import prove
 from zhiling.stages import GUARDS
 from zhiling.store import Done, Output, read
 from zhiling.tables import tables

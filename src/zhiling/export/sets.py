@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from zhiling.card import MARK, card
 from zhiling.data.formats import FORMATS
 from zhiling.data.samples import Sample
 from zhiling.errors import DataError, say
 from zhiling.export import sample_of, write_lines
+from zhiling.export.card import MARK, card
 from zhiling.store import current, read, whole
 from zhiling.types import Example
 
