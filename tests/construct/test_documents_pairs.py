@@ -90,6 +90,7 @@ def test_a_large_models_pairs_are_checked_and_each_fault_is_named():
     whys = sorted(one.why.partition(":")[0] for one in rejects)
     assert whys == ["duplicate", "evidence", "form", "question", "question", "question", "round trip", "supported"]
     assert all(one.where == "d.md:7" and one.parents for one in rejects)
+    assert {one.maker for one in rejects} == {rows[0].maker}  # its losses stand beside its rows
 
 
 def test_a_small_model_words_questions_and_the_answer_is_the_documents_text():
@@ -134,7 +135,7 @@ def test_without_a_model_documents_give_their_own_questions_and_definitions(grou
         ("分片是什么？", "分片是一种把表中的行分开存放的方式。", "faq:rules"),
     ]
     assert {row.input for row in rows} == ({one.fields["passage"] for one in shard[:4]} if grounded else {""})
-    assert [one.why.partition(":")[0] for one in rejects] == ["passage", "passage"]
+    assert [(one.maker, one.why.partition(":")[0]) for one in rejects] == [("faq", "passage"), ("faq", "passage")]
 
 
 def test_the_documents_own_question_is_not_asked_again():
@@ -165,6 +166,13 @@ def test_question_answering_rows_quote_their_evidence_and_ask_what_is_not_there(
     ]  # there is one Chinese passage: no other to ask
     assert "When does the ferry leave from Pier 4?" in absent[0].input and PASSAGES["ferry"] not in absent[0].input
     assert answered[0].instruction and answered[0].instruction != answered[0].input
+
+
+def test_losses_bear_the_name_of_the_constructor_that_had_them():
+    shard = [*SHARD, record("short", "Yes.")]
+    for make, name in ((faq, "faq"), (document_qa, "document_qa")):
+        rows, rejects = go(make, LARGE, shard, style="large", questions=6)
+        assert {one.maker.partition(":")[0] for one in (*rows, *rejects)} == {name} and len(rejects) >= 8
 
 
 def test_what_a_model_knows_without_the_passage_is_dropped():

@@ -66,12 +66,14 @@ async def faq(
     Stops early below `floor` usable pairs.
     """
     shard = list(records)
-    asked = Asked(task, ways, questions, seed, style, prompts, here, temperature)
+    asked = Asked(
+        "faq", model.label if model is not None else "", task, ways, questions, seed, style, prompts, here, temperature
+    )
     shelf = Shelf.of(shard, task, embedder) if asks({"ways": ways}) else Shelf({}, None)
 
     async def work(some: Sequence[Record]) -> list[Made]:
         found = await pairs(some, asked, model, embedder, shelf)
-        rows = [_row(one, task, model, grounded) if isinstance(one, Pair) else one for one in found]
+        rows = [_row(one, asked, grounded) if isinstance(one, Pair) else one for one in found]
         return await verified(rows, verify)
 
     if model is None or not asks({"ways": ways}):
@@ -79,8 +81,7 @@ async def faq(
     return await over_records(work, shard, floor=floor, model=model, step=f"tasks.{task.name}")
 
 
-def _row(pair: Pair, task: Task, model: Model | None, grounded: bool) -> Example:
-    maker = f"faq:{model.label}" if pair.way == "model" and model is not None else f"faq:{pair.way}"
-    given = passage_of(pair.record, task) if grounded else ""
-    lang = "zh" if text.lang(pair.question) == "zh" else "en"
-    return Example(task.name, pair.question, given, pair.answer, lang=lang, maker=maker, parents=pair.parents)
+def _row(pair: Pair, asked: Asked, grounded: bool) -> Example:
+    given = passage_of(pair.record, asked.task) if grounded else ""
+    lang, maker = "zh" if text.lang(pair.question) == "zh" else "en", asked.maker(pair.way)
+    return Example(asked.task.name, pair.question, given, pair.answer, lang=lang, maker=maker, parents=pair.parents)

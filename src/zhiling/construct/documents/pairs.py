@@ -50,8 +50,10 @@ _opens = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """How questions are asked for: which ways, how many questions a passage, which prompts in which style."""
+    """How questions are asked for: by which constructor and model ("" for none), which ways, how many questions a passage, which prompts."""
 
+    name: str
+    label: str
     task: Task
     ways: Sequence[Way]
     questions: int
@@ -61,6 +63,10 @@ class Asked:
     here: Path = Path()
     temperature: float = 0.3
     max_tokens: int = 700
+
+    def maker(self, way: Way) -> str:
+        """Who made a pair, and who lost it: the constructor, and the model or the way."""
+        return f"{self.name}:{self.label if way == 'model' else way}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ async def pairs(
         mine = list(own(record, asked.task)) if "own" in asked.ways else []
         if not mine and text.length(plain(passage_of(record, asked.task))) < LEAST:
             why = say("passage: too short to ask about", "passage：太短，无可提问")
-            out.append(_reject(asked.task, "documents", "dropped", why, record, passage_of(record, asked.task)))
+            out.append(_reject(asked.task, asked.name, "dropped", why, record, passage_of(record, asked.task)))
         elif not mine:
             mine = list(rules(record, asked.task)) if "rules" in asked.ways else []
             left.append(record)
@@ -104,8 +110,8 @@ async def pairs(
         for lang in ("en", "zh"):
             some = [record for record in left if lang_of(record, asked.task) == lang]
             out += await _from_model(some, asked, model, lang) if some else []
-    sound = [_sound(one, asked.task) for one in out]
-    return _alone(_near(sound, shelf, asked.task, embedder), asked.task, embedder)
+    sound = [_sound(one, asked) for one in out]
+    return _alone(_near(sound, shelf, asked, embedder), asked, embedder)
 
 
 def _reject(
@@ -119,7 +125,7 @@ async def _from_model(records: Sequence[Record], asked: Asked, model: Model, lan
     style = styled(model, asked.style)
     prompts = book("documents", asked.prompts, asked.here)
     asking = Asking(asked.task, model, prompts, lang, style, asked.seed, asked.temperature, asked.max_tokens)
-    maker = f"documents:{model.label}"
+    maker = asked.maker("model")
     out: list[Pair | Reject] = []
     if style == "large":
         rows = [(record.id, _slots(record, asked, passage_of(record, asked.task)[:SHOWN])) for record in records]
@@ -186,11 +192,11 @@ def _tidy(question: str, lang: str) -> str:
     return said
 
 
-def _sound(one: Pair | Reject, task: Task) -> Pair | Reject:
+def _sound(one: Pair | Reject, asked: Asked) -> Pair | Reject:
     """The pair, or why it is none: the checks that look at it alone. What the document asks itself is taken as it stands."""
     if isinstance(one, Reject) or one.way != "model":
         return one
-    passage, lang = passage_of(one.record, task), lang_of(one.record, task)
+    passage, lang = passage_of(one.record, asked.task), lang_of(one.record, asked.task)
     stretch = passage[one.span.start : one.span.end]
     size = text.length(one.question)
     why = ""
@@ -216,21 +222,21 @@ def _sound(one: Pair | Reject, task: Task) -> Pair | Reject:
             f"supported: the evidence holds {share:.2f} of the answer's words",
             f"supported：依据只含答案中 {share:.2f} 的用词",
         )
-    return _dropped(one, why, task) if why else one
+    return _dropped(one, why, asked) if why else one
 
 
-def _dropped(pair: Pair, why: str, task: Task) -> Reject:
+def _dropped(pair: Pair, why: str, asked: Asked) -> Reject:
     said = f"{pair.question}\n{pair.answer}"
-    return _reject(task, f"documents:{pair.way}", "dropped", why, pair.record, said, pair.reply)
+    return _reject(asked.task, asked.maker(pair.way), "dropped", why, pair.record, said, pair.reply)
 
 
-def _near(items: Sequence[Pair | Reject], shelf: Shelf, task: Task, embedder: Embedder) -> list[Pair | Reject]:
+def _near(items: Sequence[Pair | Reject], shelf: Shelf, asked: Asked, embedder: Embedder) -> list[Pair | Reject]:
     """The round trip: a model's question must find its own passage again among the shard's."""
-    asked = [one for one in items if isinstance(one, Pair) and one.way == "model"]
-    if not asked or shelf.vectors is None:
+    written = [one for one in items if isinstance(one, Pair) and one.way == "model"]
+    if not written or shelf.vectors is None:
         return list(items)
     total, fell = len(shelf.places), dict[int, str]()
-    for one, vector in zip(asked, embedder([one.question for one in asked]), strict=True):
+    for one, vector in zip(written, embedder([one.question for one in written]), strict=True):
         cosines = np.round(shelf.vectors @ vector, 4)
         nearer = int((cosines > cosines[shelf.places[one.record.id]]).sum())
         if nearer >= NEAR:
@@ -238,10 +244,10 @@ def _near(items: Sequence[Pair | Reject], shelf: Shelf, task: Task, embedder: Em
                 f"round trip: {nearer} of {total} passages are nearer to the question than its own",
                 f"round trip：{total} 段中有 {nearer} 段比原段更接近该问题",
             )
-    return [_dropped(one, fell[id(one)], task) if isinstance(one, Pair) and id(one) in fell else one for one in items]
+    return [_dropped(one, fell[id(one)], asked) if isinstance(one, Pair) and id(one) in fell else one for one in items]
 
 
-def _alone(items: Sequence[Pair | Reject], task: Task, embedder: Embedder) -> list[Pair | Reject]:
+def _alone(items: Sequence[Pair | Reject], asked: Asked, embedder: Embedder) -> list[Pair | Reject]:
     """Each question once per passage; the document's own come first."""
     order = {"own": 0, "rules": 1, "model": 2}
     ranked = sorted((one for one in items if isinstance(one, Pair)), key=lambda one: (one.record.id, order[one.way]))
@@ -264,7 +270,7 @@ def _alone(items: Sequence[Pair | Reject], task: Task, embedder: Embedder) -> li
                 _dropped(
                     one,
                     say(f"duplicate: asks what “{rival.question}” asks", f"duplicate：与“{rival.question}”问的相同"),
-                    task,
+                    asked,
                 )
             )
     at = {

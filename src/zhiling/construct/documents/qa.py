@@ -80,7 +80,18 @@ async def document_qa(
     say. Otherwise as `faq`.
     """
     shard = list(records)
-    asked = Asked(task, ways, questions, seed, style, prompts, here, temperature)
+    asked = Asked(
+        "document_qa",
+        model.label if model is not None else "",
+        task,
+        ways,
+        questions,
+        seed,
+        style,
+        prompts,
+        here,
+        temperature,
+    )
     shelf = Shelf.of(shard, task, embedder)
     others = {record.id: record for record in shard}
 
@@ -93,7 +104,7 @@ async def document_qa(
             if isinstance(one, Reject):
                 out.append(one)
                 continue
-            out.append(_row(one, asked, model, quote))
+            out.append(_row(one, asked, quote))
             if Random(row_seed(seed, f"unanswerable:{one.record.id}:{one.question}")).random() < unanswerable:
                 out += _unanswerable(one, asked, others, shelf, embedder)
         return await verified(out, verify)
@@ -103,14 +114,13 @@ async def document_qa(
     return await over_records(work, shard, floor=floor, model=model, step=f"tasks.{task.name}")
 
 
-def _row(pair: Pair, asked: Asked, model: Model | None, quote: bool) -> Made:
+def _row(pair: Pair, asked: Asked, quote: bool) -> Made:
     answer = pair.answer
     if quote:
         stretch = passage_of(pair.record, asked.task)[pair.span.start : pair.span.end].strip()
         answer += f"\n\n依据：“{stretch}”" if lang_of(pair.record, asked.task) == "zh" else f'\n\nEvidence: "{stretch}"'
-    maker = f"document_qa:{model.label if pair.way == 'model' and model is not None else pair.way}"
     fields = {"question": pair.question, asked.task.target: answer}
-    return worded(asked.task, pair.record, fields, asked.seed, maker, pair.parents)
+    return worded(asked.task, pair.record, fields, asked.seed, asked.maker(pair.way), pair.parents)
 
 
 async def _closed(found: Sequence[Pair | Reject], asked: Asked, model: Model) -> list[Pair | Reject]:
@@ -137,9 +147,7 @@ async def _closed(found: Sequence[Pair | Reject], asked: Asked, model: Model) ->
                 )
                 where = f"{pair.record.file}:{pair.record.line}"
                 parents = (*pair.parents, said.key)
-                out[at] = Reject(
-                    asked.task.name, f"document_qa:{model.label}", "dropped", why, where, pair.question, parents
-                )
+                out[at] = Reject(asked.task.name, asked.maker("model"), "dropped", why, where, pair.question, parents)
     return out
 
 
