@@ -11,7 +11,8 @@ Minutes are given for local models, from their measured speed; of tuning, from s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import ceil
@@ -333,10 +334,16 @@ def _usable(recipe: Recipe, name: str) -> Iterator[Iterator[Record]]:
 def _made(recipe: Recipe, step: Step, task: Task, count: int) -> int:
     """Rows of a constructor for a task of so many records: what they fill, or, by the fact `ready`, what it has ready at most."""
     facts, left = registry.get("constructor", step.kind).facts, count - _away(recipe, task.name, count)
-    ready = facts.get("ready", lambda settings, task: None)(step.settings, task)
+    count_ready = facts.get("ready", lambda settings, task: None)
+    ready = count_ready(step.settings, task, **_place(count_ready, recipe))
     if ready is None:
         return left * step.per_record
     return ceil(float(ready) * (left if facts["over"] == "records" else 1))
+
+
+def _place(fact: Callable[..., Any], recipe: Recipe) -> dict[str, Any]:
+    """The recipe's folder for a fact that names `here`: it counts what is really there."""
+    return {"here": recipe.here} if "here" in inspect.signature(fact).parameters else {}
 
 
 def _away(recipe: Recipe, name: str, count: int) -> int:

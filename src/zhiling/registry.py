@@ -198,7 +198,8 @@ def constructor(name: str, **facts: Any) -> Callable[[F], F]:
     task's records. Examples may be among them: rows that are ready, and that no record fills. `over="records"`: fn(*, task, records,
     ...) yields Examples and Rejects once per shard of the task's records, which need bring no answers. Either may be async. Facts,
     optional: `ready`, fn(settings, task) -> how many Examples it has ready at most (of `over="records"`: per record), None where records
-    fill templates; a plan counts rows by it. `makes="rows"`: it needs no records, so that its tasks may have no data.
+    fill templates; a plan counts rows by it, and hands it the recipe's folder where it names `here`. `makes="rows"`: it needs no records,
+    so that its tasks may have no data.
 
     Facts of one that asks a model, all optional, checked or counted before anything is asked: `asks`, fn(settings) -> whether it asks
     one at all (default: always); `needs`, the capabilities (`llm.base`) without which it cannot work; `uses`, fn(settings) -> names of

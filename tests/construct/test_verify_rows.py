@@ -9,6 +9,7 @@ import pytest
 from zhiling import recipe as recipes
 from zhiling import registry
 from zhiling.construct import cage
+from zhiling.construct.code_rows import functions
 from zhiling.construct.verify.sql import sql as check_sql
 from zhiling.construct.verify.sql_schema import read_schema
 from zhiling.errors import DataError
@@ -149,8 +150,31 @@ def test_functions_of_a_repository_are_run_and_weak_examples_refused():
         and "return math.hypot" in distance.output
         and "hypot" not in distance.input
     )
-    with pytest.raises(DataError, match="no function with examples"):
+    with pytest.raises(DataError, match=r"no function with examples.*1 could not be read: shop.sql:\d+: no Python"):
         made("code", repository="shop.sql")
+
+
+def test_files_that_are_no_python_are_quarantined_once_with_their_line_and_a_plan_counts_what_is_there(tmp_path):
+    good = 'def twice(x):\n    """Two of it.\n\n    >>> twice(2)\n    4\n    >>> twice(-1)\n    -2\n    """\n    return 2 * x\n'
+    files = {"a/good.py": good, "b/old.py": "x = 1\nprint 'hello'\n", "z/torn.py": good.replace("    4\n", "  4\n"), "deep.py": "-" * 9000 + "1"}  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "gbk.py").write_bytes("# ok\n# 中文\n".encode("gbk"))
+    (tmp_path / "folder.py").mkdir()
+    task, plugin = Task("t", langs=("en", "zh")), registry.get("constructor", "code")
+    given = registry.settle(plugin, {"repository": tmp_path.name})
+    assert plugin.facts["ready"](given, task, here=tmp_path.parent) == 2  # one function, asked for in two languages
+    found = [one for one in functions(tmp_path, "t") if isinstance(one, Reject)]
+    assert [(one.state, one.maker) for one in found] == [("quarantined", "code:repository")] * 4
+    assert [(one.where, one.why.partition(":")[0]) for one in found] == [
+        ("b/old.py:2", "no Python"), ("deep.py:0", "no Python"), ("gbk.py:2", "it is not UTF-8"), ("z/torn.py:1", "its examples cannot be read"),
+    ]  # fmt: skip
+    assert found[0].text == "print 'hello'"
+    if all(cage.breach(name) for name in cage.CAGES):
+        return
+    rows, lost = split(made("code", repository=tmp_path.name, here=tmp_path.parent, killed=0.0, mutations=1, task=task))
+    assert [row.lang for row in rows] == ["en", "zh"] and [one.id for one in lost] == [one.id for one in found]
 
 
 @caged

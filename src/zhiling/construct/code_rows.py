@@ -10,7 +10,7 @@ import ast
 import doctest
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from zhiling.llm import Model
 
 LARGEST = 400_000  # characters of a file that are read for functions
+READ = "code:repository"  # the maker of rows that are read
 _task = re.compile(
     r"^\s*(?:\*\*)?(?:task|任务)(?:\*\*)?\s*[:：]\s*(?:\*\*)?\s*(.+?)\s*(?=```|\Z)", re.IGNORECASE | re.DOTALL
 )
@@ -46,9 +47,10 @@ def calls(settings: Mapping[str, Any], task: Task) -> int:
     return round(int(settings["asked"]) * float(settings["tries"])) * 2 * len(settings["langs"] or task.langs)
 
 
-def ready(settings: Mapping[str, Any], task: Task) -> int:
-    """The most rows for one task."""
-    read = int(settings["read"]) if settings["repository"] else 0
+def ready(settings: Mapping[str, Any], task: Task, *, here: Path) -> int:
+    """The most rows for one task: those asked for, and the functions that the repository really has."""
+    found = _read(here / settings["repository"], settings["read"], task.name) if settings["repository"] else ()
+    read = sum(isinstance(one, Function) for one in found)
     return (int(settings["asked"]) + read) * len(settings["langs"] or task.langs)
 
 
@@ -79,16 +81,18 @@ async def code(
     """Per language, up to `read` functions of a `repository` that bring examples, and `asked` tasks of a model.
 
     Every program was run in the cage: its tests pass, and notice the share `killed` of `mutations` faults put into it; what does not is a
-    Reject with the reason, a model's row sent back once with it. `topics` are what a model's tasks are about, by default those of the prompts.
+    Reject with the reason, a model's row sent back once with it. A file that is no Python is quarantined with its line. `topics` are what a
+    model's tasks are about, by default those of the prompts.
     A candidate whose ROUGE-L with an earlier one reaches `novelty` is refused. Raises DataError for a repository without such functions,
     EngineError where no cage holds, and ProviderError below `floor` usable candidates.
     """
     out: list[Made] = []
     words = book("code", prompts, here)
     limits = {"seed": seed, "mutations": mutations, "killed": killed, "seconds": seconds}
+    found = _read(here / repository, read, task.name) if repository else []
+    out += [one for one in found if isinstance(one, Reject)]
     for lang in langs or task.langs:
-        if repository:
-            out += _functions(here / repository, read, task.name, lang, words, limits)
+        out += _rows([one for one in found if isinstance(one, Function)], task.name, lang, words, limits)
         if asked and model is not None:
             asking = Asking(task, model, words, lang, styled(model, style), seed, temperature, max_tokens)
             loop = _Loop(asking, topics or words.more["topics"][lang], Pool((), novelty), limits)
@@ -97,56 +101,100 @@ async def code(
     return out
 
 
-def _functions(folder: Path, most: int, task: str, lang: str, words: Book, limits: Mapping[str, Any]) -> list[Made]:
-    """Functions with examples as rows, in the order of their files; those whose examples do not hold by themselves as Rejects."""
-    rows: list[tuple[Example, str]] = []
+def _rows(
+    found: Sequence[Function], task: str, lang: str, words: Book, limits: Mapping[str, Any]
+) -> Iterator[Example | Reject]:
+    """Functions with examples as rows; those whose examples do not hold by themselves as Rejects."""
     wordings: Sequence[str] = words.more["docstring"][lang]
-    for where, head, whole in functions(folder):
-        wording = wordings[row_seed(int(limits["seed"]), where) % len(wordings)]
-        rows.append(
-            (Example(task, wording, head, f"```python\n{whole}\n```", lang=lang, maker="code:repository"), where)
-        )
-        if len(rows) == most:
+    rows = list[Example]()
+    for one in found:
+        wording = wordings[row_seed(int(limits["seed"]), one.where) % len(wordings)]
+        rows.append(Example(task, wording, one.head, f"```python\n{one.whole}\n```", lang=lang, maker=READ))
+    for row, one, score in zip(rows, found, check(rows, **limits), strict=True):
+        yield row if score.value == 1.0 else _refused(row, score.why, one.where)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of a repository: its file and line, its signature with docstring, and its whole text, each with the imports it uses."""
+
+    where: str
+    head: str
+    whole: str
+
+
+def _read(folder: Path, most: int, task: str) -> list[Function | Reject]:
+    """The first functions with examples, at most `most`, and what could not be read on the way. Raises DataError where there is none."""
+    out, count = list[Function | Reject](), 0
+    for one in functions(folder, task):
+        out.append(one)
+        count += isinstance(one, Function)
+        if count == most:
             break
-    if not rows:
-        mend = say("functions need a docstring with >>> examples", "函数须带有含 >>> 示例的文档字符串")
-        raise DataError(
-            say("no function with examples was found", "没有找到带示例的函数"), where=str(folder), mend=mend
+    if count:
+        return out
+    mend = say("functions need a docstring with >>> examples", "函数须带有含 >>> 示例的文档字符串")
+    if unread := [one for one in out if isinstance(one, Reject)]:
+        first = f"{unread[0].where}: {unread[0].why}"
+        mend += say(f"; {len(unread)} could not be read: {first}", f"；有 {len(unread)} 处读不出：{first}")
+    raise DataError(say("no function with examples was found", "没有找到带示例的函数"), where=str(folder), mend=mend)
+
+
+def functions(folder: Path, task: str) -> Iterator[Function | Reject]:
+    """Each top-level function whose docstring has examples, files by name; what is no Python of today is quarantined with file and line."""
+    files = [one for one in sorted(folder.rglob("*.py")) if not one.is_dir()] if folder.is_dir() else [folder]
+    for file in files if folder.exists() else []:
+        name = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
+        tree = _tree(file)
+        if isinstance(tree, ast.Module):
+            yield from _of(tree, name, task)
+        else:
+            why, line, text = tree
+            yield Reject(task, READ, "quarantined", why, f"{name}:{line}", text)
+
+
+def _tree(file: Path) -> ast.Module | tuple[str, int, str]:
+    """The file's syntax tree; or why there is none, in which line, and that line."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        return say(f"it cannot be read: {error.strerror}", f"无法读取：{error.strerror}"), 0, ""
+    try:
+        text = data.decode("utf-8")
+        if len(text) > LARGEST:
+            most = f"{LARGEST:,}"
+            return say(f"it is longer than {most} characters", f"超过 {most} 个字符"), 0, text
+        return ast.parse(text)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return say("it is not UTF-8", "不是 UTF-8 编码"), line, data.splitlines()[line - 1].decode("utf-8", "replace")
+    except SyntaxError as error:
+        return (
+            say(f"no Python: {error.msg}", f"不是 Python：{error.msg}"),
+            error.lineno or 0,
+            (error.text or "").rstrip(),
         )
-    scores = check([row for row, _ in rows], **limits)
-    return [
-        row if score.value == 1.0 else _refused(row, score.why, where)
-        for (row, where), score in zip(rows, scores, strict=True)
+    except (ValueError, RecursionError, MemoryError) as error:  # a zero byte; brackets in brackets without end
+        return say(f"no Python: {error}", f"不是 Python：{error}"), 0, ""
+
+
+def _of(tree: ast.Module, name: str, task: str) -> Iterator[Function | Reject]:
+    imports = [
+        ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)) and _standard(node)
     ]
-
-
-def functions(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """(file:line, signature with docstring, whole text) of each top-level function whose docstring has examples; files by name."""
-    for file in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder] if folder.exists() else []:
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef) or node.decorator_list or not (doc := ast.get_docstring(node)):
+            continue
         try:
-            text = file.read_text(encoding="utf-8")
-            tree = ast.parse(text) if len(text) <= LARGEST else ast.Module([], [])
-        except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError):
-            continue  # not every .py is Python of today
-        imports = [
-            ast.unparse(node)
-            for node in tree.body
-            if isinstance(node, (ast.Import, ast.ImportFrom)) and _standard(node)
-        ]
-        for node in tree.body:
-            doc = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) and not node.decorator_list else None
-            if not doc or not isinstance(node, ast.FunctionDef) or not _examples(doc):
-                continue
+            examples = doctest.DocTestParser().get_examples(doc)
+        except ValueError as error:
+            why = say(f"its examples cannot be read: {error}", f"示例无法读取：{error}")
+            yield Reject(task, READ, "quarantined", why, f"{name}:{node.lineno}", doc)
+            continue
+        if any(example.want for example in examples):
             used = [line for line in imports if _used(line, node)]
             head = ast.unparse(ast.FunctionDef(**{**vars(node), "body": node.body[:1]}))
-            yield f"{file.name}:{node.lineno}", "\n".join([*used, head]), "\n".join([*used, ast.unparse(node)])
-
-
-def _examples(doc: str) -> bool:
-    try:
-        return any(example.want for example in doctest.DocTestParser().get_examples(doc))
-    except ValueError:
-        return False
+            yield Function(f"{name}:{node.lineno}", "\n".join([*used, head]), "\n".join([*used, ast.unparse(node)]))
 
 
 def _standard(node: ast.Import | ast.ImportFrom) -> bool:
