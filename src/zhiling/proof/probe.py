@@ -27,7 +27,7 @@ ARMS = ("selected", "random")
 VERDICTS = {"better": "worth it", "worse": "worse", "cannot tell": "cannot tell"}
 ANSWER = 64  # tokens that an answer may have at most
 TUNING, ASKING = 0.75, 0.25  # about how a tuning and the questions to its model share the time
-CODE = ("probe", "probe_rows", "prove")
+CODE = ("proof.probe", "proof.probe_rows", "proof.prove")
 
 
 @dataclass(frozen=True, slots=True)
