@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from google.genai import types
 
     from zhiling.llm.base import Batching
+    from zhiling.llm.tuning import Tuning
 
 GEMINI, VERTEX = "https://generativelanguage.googleapis.com", "https://aiplatform.googleapis.com"
 _capabilities: frozenset[Capability] = frozenset({"chat", "schema", "choices", "logprobs", "seed"})
@@ -123,7 +124,7 @@ class Gemini:
         self.lanes = lanes
         self._extra = _checked(extra)
         self.model = f"{model}@{base}" + (f"#{content_id(self._extra)[:8]}" if extra else "")
-        self.short, self._door, self._base_url, self.timeout = model, dict(door), base_url, timeout
+        self.short, self.door, self.base_url, self.timeout = model, dict(door), base_url, timeout
         env = "" if self.vertex else key_env if key_env is not None else _key_env(self._host)
         self.origin = faults.Origin(f"gemini:{model}", model, env, timeout)
         self._key: Key | None = find_key(env, self.origin.where, needed=not is_loopback(self._host))
@@ -170,6 +171,19 @@ class Gemini:
 
         return Batches(self)
 
+    def tunings(self, bucket: str) -> Tuning:
+        """Vertex AI's tuning jobs, whose files go into a bucket. Raises ProviderError(kind="capability") for the Gemini API, which has none."""
+        if not self.vertex:
+            raise ProviderError(
+                say("the Gemini API offers no tuning", "Gemini API 不提供微调"),
+                where=self.origin.where,
+                mend=say("use Vertex AI: vertex:MODEL", "请使用 Vertex AI：vertex:模型"),
+                kind="capability",
+            )
+        from zhiling.llm.google_tuning import Tunings
+
+        return Tunings(self, bucket)
+
     async def close(self) -> None:
         owner, self._owner, self._client = self._owner, None, None
         if owner is not None and self._loop is asyncio.get_running_loop():
@@ -190,14 +204,14 @@ class Gemini:
         logging.getLogger("google_genai").setLevel(logging.ERROR)  # it warns of variables that we do not leave to it
         connections = open_session(self._host, self.lanes, self.timeout, {})
         options = types.HttpOptions(
-            base_url=self._base_url,
+            base_url=self.base_url,
             api_version="v1beta1" if self.vertex else "v1beta",
             timeout=max(1, round(self.timeout * 1000)),
             aiohttp_client=connections,
             async_client_args={"allow_redirects": False},  # a redirect would carry the key elsewhere
             retry_options=types.HttpRetryOptions(attempts=1),  # without it the SDK repeats broken connections by itself
         )
-        door = dict(self._door)
+        door = dict(self.door)
         if not self.vertex:  # an empty key would let the SDK take one from the environment
             door["api_key"] = self._key.reveal() if self._key is not None else "none"
         client = genai.Client(**door, http_options=options)

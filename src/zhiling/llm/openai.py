@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from zhiling.llm.base import Batching
+    from zhiling.llm.tuning import Tuning
 
 _finish = {"length": "length", "max_tokens": "length", "content_filter": "filter"}
 _capabilities: frozenset[Capability] = frozenset({"chat", "complete", "schema", "logprobs", "seed"})
@@ -122,6 +123,12 @@ class OpenAI:
         from zhiling.llm.openai_batch import Batches
 
         return Batches(self)
+
+    def tunings(self) -> Tuning:
+        """The endpoint's supervised tuning jobs, as OpenAI's are made."""
+        from zhiling.llm.openai_tuning import Tunings
+
+        return Tunings(self)
 
     async def connections(self) -> aiohttp.ClientSession:
         """The session of the running event loop."""

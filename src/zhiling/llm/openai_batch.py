@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zhiling.errors import ProviderError
 from zhiling.llm import faults
 from zhiling.llm.base import Look, lacks
+from zhiling.llm.openai_call import PATIENT, call, hidden
 from zhiling.types import Reply, Request
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 ENDPOINT = "/v1/chat/completions"
 ENDED = ("completed", "failed", "expired", "cancelled")
 PAGES = 20  # of a hundred jobs, when one is looked for by name
-PATIENT = 900.0  # seconds for a file to go up
 
 
 class Batches:
@@ -44,11 +44,18 @@ class Batches:
         form.add_field("purpose", "batch")
         form.add_field("file", b"\n".join(lines) + b"\n", filename=f"{name}.jsonl", content_type="application/jsonl")
         payload = form()
-        file = await self._call(
-            "POST", "/files", payload, {"Content-Type": payload.content_type}, max(PATIENT, self._provider._timeout)
+        file = await call(
+            self._provider,
+            "POST",
+            "/files",
+            payload,
+            {"Content-Type": payload.content_type},
+            max(PATIENT, self._provider._timeout),
         )
         made = {"input_file_id": str(file.get("id")), "endpoint": ENDPOINT, "completion_window": "24h"}
-        job = await self._call("POST", "/batches", json.dumps({**made, "metadata": {"zhiling": name}}).encode())
+        job = await call(
+            self._provider, "POST", "/batches", json.dumps({**made, "metadata": {"zhiling": name}}).encode()
+        )
         if not isinstance(job.get("id"), str):
             raise faults.of_another_protocol(job, self._origin)
         return str(job["id"])
@@ -57,7 +64,7 @@ class Batches:
         """Look through the newest jobs for the name."""
         after = ""
         for _ in range(PAGES):
-            page = await self._call("GET", f"/batches?limit=100{after}")
+            page = await call(self._provider, "GET", f"/batches?limit=100{after}")
             jobs = [job for job in page.get("data") or () if isinstance(job, dict)]
             for job in jobs:
                 if (job.get("metadata") or {}).get("zhiling") == name:
@@ -69,7 +76,7 @@ class Batches:
 
     async def look(self, job: str) -> Look:
         """The job's status, request counts and its own errors."""
-        found = await self._call("GET", f"/batches/{job}")
+        found = await call(self._provider, "GET", f"/batches/{job}")
         counts = found.get("request_counts") or {}
         errors = (found.get("errors") or {}).get("data") or ()
         why = "; ".join(str(error.get("message") or error.get("code")) for error in errors if isinstance(error, dict))
@@ -79,7 +86,7 @@ class Batches:
 
     async def results(self, job: str) -> AsyncIterator[tuple[str, Reply | ProviderError]]:
         """The lines of both files, of any length; a line that cannot be read is left out, so that its row counts as missing."""
-        found = await self._call("GET", f"/batches/{job}")
+        found = await call(self._provider, "GET", f"/batches/{job}")
         for file in (found.get("output_file_id"), found.get("error_file_id")):
             if not file:
                 continue
@@ -118,11 +125,11 @@ class Batches:
             async with session.get(self._provider._base + path, timeout=patient, allow_redirects=False) as answer:
                 if answer.status != 200:
                     failure = faults.of_status(
-                        answer.status, answer.headers, self._hidden(await answer.read()), self._origin
+                        answer.status, answer.headers, hidden(self._provider, await answer.read()), self._origin
                     )
                 else:
                     async for chunk in answer.content.iter_chunked(1 << 20):
-                        *lines, rest = (rest + self._hidden(chunk)).split(b"\n")
+                        *lines, rest = (rest + hidden(self._provider, chunk)).split(b"\n")
                         for line in lines:
                             yield line
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -131,36 +138,3 @@ class Batches:
             raise failure from None
         if rest.strip():
             yield rest
-
-    async def _call(
-        self, method: str, path: str, data: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 0.0
-    ) -> dict[str, Any]:
-        import aiohttp
-
-        session = await self._provider.connections()
-        total = aiohttp.ClientTimeout(total=timeout or self._provider._timeout)
-        try:
-            async with session.request(
-                method, self._provider._base + path, data=data, headers=headers, timeout=total, allow_redirects=False
-            ) as answer:
-                raw, status, kind = await answer.read(), answer.status, answer.headers.get("Content-Type", "")
-                told = answer.headers
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            failure = faults.of_exception(error, self._origin)
-        else:
-            raw = self._hidden(raw)
-            if status == 200:
-                try:
-                    found = json.loads(raw)
-                except (ValueError, RecursionError):
-                    found, failure = None, faults.of_body(raw, kind, self._origin)
-                if isinstance(found, dict):
-                    return found
-                if found is not None:
-                    failure = faults.of_another_protocol(found, self._origin)
-            else:
-                failure = faults.of_status(status, told, raw, self._origin)
-        raise failure from None
-
-    def _hidden(self, raw: bytes) -> bytes:
-        return self._provider._key.hide(raw) if self._provider._key is not None else raw

@@ -58,7 +58,31 @@ def find(provider: str, identity: str) -> Price | None:
     host = urlsplit("http" + url.split("#", 1)[0]).hostname or ""
     if is_loopback(host):
         return FREE
+    if model.startswith("ft:"):  # a model tuned there, which has a price of its own
+        return _tuned().get((host, _snapshot.sub("", model.split(":")[1])))
     return _table().get((host, model)) or _table().get((host, _snapshot.sub("", model)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """US dollars per million tokens that a tuning job trains on, which are those of its file times the epochs; where and when it was read."""
+
+    usd: float
+    source: str = ""
+    date: str = ""
+
+
+def training(identity: str) -> Rate | None:
+    """What tuning a model ("model@base_url") costs, None where it is not known; endpoints on this machine cost nothing."""
+    model, _, url = identity.partition("@http")
+    host = urlsplit("http" + url.split("#", 1)[0]).hostname or ""
+    if is_loopback(host):
+        return Rate(0.0, "local")
+    told = _read().get(host, {}).get("training")
+    name = _snapshot.sub("", model.split(":")[1] if model.startswith("ft:") else model)
+    if told is None or name not in told["models"]:
+        return None
+    return Rate(float(told["models"][name]["training"]), told["source"], str(told["date"]))
 
 
 def in_batch(price: Price | None, identity: str) -> Price | None:
@@ -124,6 +148,17 @@ def _table() -> dict[tuple[str, str], Price]:
     for host, entry in _read().items():
         for model, price in entry["models"].items():
             out[host, model] = Price(price["prompt"], price["completion"], entry["source"], str(entry["date"]))
+    return out
+
+
+@cache
+def _tuned() -> dict[tuple[str, str], Price]:
+    """What a call of a model that was tuned at the host costs, by (host, the base model)."""
+    out: dict[tuple[str, str], Price] = {}
+    for host, entry in _read().items():
+        told = entry.get("training", {"models": {}})
+        for model, price in told["models"].items():
+            out[host, model] = Price(price["prompt"], price["completion"], told["source"], str(told["date"]))
     return out
 
 
