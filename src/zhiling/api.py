@@ -267,11 +267,13 @@ def join(*parts: Rows) -> Rows:
 def tune(
     rows: Sequence[Example], out: str | Path, *, base: str = "embedded", watch: Watch | None = None, **settings: Any
 ) -> Tuned:
-    """Tune `base` on the rows into the folder `out`, with the settings of `tune.settings.TuneSettings`; resumes if interrupted."""
-    from zhiling.proof import prove
+    """Tune `base` on the rows into the folder `out`, with the settings of `tune.settings.TuneSettings`; resumes if interrupted.
 
-    examples = list(rows)
-    facts = prove.tune(base, examples, Path(out), prove.settings_of(settings), watch or (lambda event: None))
+    A base at a provider ("openai:MODEL", "vertex:MODEL") is tuned there, with the settings of `tune.remote.settings`.
+    """
+    from zhiling.proof import tuning
+
+    facts = tuning.tune(base, list(rows), Path(out), settings, watch or (lambda event: None))
     return Tuned(Path(facts["folder"]), base, facts["method"], facts["loss"], facts)
 
 

@@ -110,7 +110,8 @@ class Step:
 
 @dataclass(config=STRICT)
 class TuneSpec:
-    """What to tune: a model's name or folder, and the settings of `tune.settings.TuneSettings` as they stand there."""
+    """What to tune: a model's name or folder, with the settings of `tune.settings.TuneSettings`; or one at a provider, such as
+    "openai:MODEL", with those of `tune.remote.settings`. A recipe calls it `base` or `model`."""
 
     model: str = "embedded"
     settings: dict[str, Any] = field(default_factory=dict)
@@ -281,7 +282,8 @@ def _tune(given: dict[str, Any] | bool | None) -> TuneSpec | None:
     if given is None or given is False:
         return None
     settings = dict(given) if isinstance(given, dict) else {}
-    return TuneSpec(str(settings.pop("model", "embedded")), settings)
+    model = settings.pop("model", "embedded")
+    return TuneSpec(str(settings.pop("base", model)), settings)
 
 
 def _check_task(name: str, task: TaskSpec, where: Where) -> None:

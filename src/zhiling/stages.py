@@ -361,22 +361,22 @@ def check(run: Run) -> None:
             run.model(step.model)
     steps.able(run.recipe, reached, run.model)
     if run.recipe.tune is not None and run.reaches("tune"):
-        from zhiling.proof import prove
+        from zhiling.proof import tuning
 
-        prove.settings_of(run.recipe.tune.settings)
+        tuning.check(run.recipe.tune.model, run.recipe.tune.settings)
 
 
 def tune(run: Run, kept: Sequence[Output]) -> None:
-    """Tune the recipe's base model on the kept rows; the trainer itself resumes."""
+    """Tune the recipe's base model on the kept rows, here or at its provider; whoever tunes also resumes."""
     spec = run.recipe.tune
     if spec is None:
         return
-    from zhiling.proof import prove
+    from zhiling.proof import tuning
 
     here = run.recipe.here / spec.model
-    base = str(here) if here.is_dir() else spec.model
-    settings = prove.settings_of(spec.settings, seed=run.recipe.seed)
-    run.summary.tuned = prove.tune(base, list(read(run.folder, kept)), run.folder / "tune", settings, run.watch)
+    base, rows = str(here) if here.is_dir() else spec.model, list(read(run.folder, kept))
+    out, seed = run.folder / "tune", run.recipe.seed
+    run.summary.tuned = tuning.tune(base, rows, out, spec.settings, run.watch, here=run.recipe.here, seed=seed)
 
 
 def evaluate(run: Run, heldout: Sequence[Output]) -> None:

@@ -189,6 +189,8 @@ def _spec(tuned: Mapping[str, Any], after: bool, spec: EvaluateSpec) -> dict[str
     """The recipe entry of the base or the tuned model, for `llm.open_model`."""
     from zhiling.llm.machine import cores
 
+    if "remote" in tuned:  # at a provider
+        return dict(tuned["remote"]["tuned" if after else "base"])
     # all cores: the load that a look at the machine would see is our own, of the tuning just ended
     entry: dict[str, Any] = {
         "provider": "transformers",

@@ -18,13 +18,15 @@ BATCH = 32
 class Side:
     """A model to ask: its `label` in tables, its `entry` for `llm.open_model`, and the `run` whose kept rows it was tuned on, where known.
 
-    `base` is the model that it was tuned from, "" for one that was not tuned here.
+    `base` is the model that it was tuned from, "" for one that was not tuned by us, and `base_entry` its entry where its name alone does
+    not make one: that of a model tuned at a provider.
     """
 
     label: str
     entry: Mapping[str, Any]
     run: Path | None = None
     base: str = ""
+    base_entry: Mapping[str, Any] | None = None
 
 
 def sides(text: str) -> list[Side]:
@@ -75,7 +77,7 @@ def base_of(tuned: Sequence[Side]) -> Side:
     elif len(bases) > 1:
         what = say(f"tuned from several bases: {', '.join(bases)}", f"来自多个基座：{'、'.join(bases)}")
     else:
-        return Side("base", _local(next(iter(bases))))
+        return Side("base", tuned[0].base_entry or _local(tuned[0].base))
     raise RecipeError(what, where="base", mend=say("name the first model itself", "请直接写出第一个模型"))
 
 
@@ -119,7 +121,10 @@ def _folder(text: str, place: Path) -> Side:
 
 
 def _tuned(text: str, model: Path, made: Path, run: Path | None) -> Side:
-    base = str(json.loads(made.read_text(encoding="utf-8"))["base"])
+    held = json.loads(made.read_text(encoding="utf-8"))
+    base = str(held["base"])
+    if (remote := held.get("remote")) is not None:  # at a provider
+        return Side(text, remote["tuned"], run, base, remote["base"])
     whole = not (model / "adapter_config.json").exists()
     entry = _local(str(model)) if whole else {**_local(base), "adapter": str(model)}
     return Side(text, entry, run, base)
