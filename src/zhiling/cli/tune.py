@@ -7,16 +7,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from zhiling.cli.work import at_work
 from zhiling.errors import RecipeError, say
 from zhiling.types import Example
-
-if TYPE_CHECKING:
-    from zhiling.tune.remote.base import Base
 
 Sources = Annotated[
     list[Path] | None,
@@ -66,14 +63,18 @@ def tune(
     from zhiling.tune.remote.base import base_of
 
     if cancel:
-        _cancelled(out, as_json)
+        from zhiling.cli.tune_remote import cancelled
+
+        cancelled(out, as_json)
         return
     if not sources:
         mend = say("name a run's folder or data files", "请给出运行文件夹或数据文件")
         raise RecipeError(say("no rows to tune on", "没有指定训练数据"), where="RUN|FILES", mend=mend)
     given = _given(sets or [])
     if (named := base_of(model)) is not None:
-        _elsewhere(named, sources, out, given, form, plan, again, as_json)
+        from zhiling.cli.tune_remote import elsewhere
+
+        elsewhere(named, sources, out, given, form, plan=plan, again=again, as_json=as_json)
         return
     if plan or again:
         what = say("--plan and --again are for a base at a provider", "--plan 与 --again 仅用于远程基座模型")
@@ -101,68 +102,6 @@ def tune(
             if not first:
                 return
     print(json.dumps(facts, ensure_ascii=False) if as_json else _told(facts))
-
-
-def _elsewhere(
-    base: Base, sources: Sequence[Path], out: Path, given: dict[str, Any], form: str, plan: bool, again: bool, as_json: bool
-) -> None:  # fmt: skip
-    """Tune at a provider."""
-    from functools import partial
-
-    from zhiling.proof import tuning
-
-    with at_work() as meter:
-        lines = partial(tuning.lines_of, sources, form)
-        facts = tuning.elsewhere(base, lines, out, given, meter, again=again, plan=plan)
-    if as_json:
-        print(json.dumps(facts, ensure_ascii=False))
-    elif plan:
-        print(_planned(base, facts))
-    else:
-        print(_made(facts))
-
-
-def _planned(base: Base, facts: dict[str, Any]) -> str:
-    rows = ", ".join(f"{name} {count}" for name, count in facts["rows"].items())
-    usd, most = facts["usd"], facts["usd_most"]
-    price = (
-        say("price unknown", "价格未知")
-        if usd is None
-        else say(f"about ${usd:.2f}, at most ${most:.2f}", f"约 ${usd:.2f}，最多 ${most:.2f}")
-    )
-    return say(
-        f"{base}: rows: {rows}; about {facts['tokens']:,} tokens x {facts['epochs'] or '?'} epochs; {price}; nothing was sent",
-        f"{base}：行数：{rows}；约 {facts['tokens']:,} 词元 × {facts['epochs'] or '?'} 轮；{price}；尚未发送任何内容",
-    )
-
-
-def _made(facts: dict[str, Any]) -> str:
-    paid = "" if facts["usd"] is None else f", ${facts['usd']:.2f}"
-    tokens = (
-        ""
-        if facts["trained_tokens"] is None
-        else say(f", {facts['trained_tokens']:,} tokens", f"，{facts['trained_tokens']:,} 词元")
-    )
-    lines = [
-        say(
-            f"tuned on {facts['rows']} rows{tokens}{paid}: {facts['model']}",
-            f"已用 {facts['rows']} 行数据微调{tokens}{paid}：{facts['model']}",
-        )
-    ]
-    if count := facts["told"].get("left_out"):
-        why = "; ".join(facts["told"]["left_out_why"])
-        lines.append(say(f"the provider left out {count} rows: {why}", f"提供方剔除了 {count} 行：{why}"))
-    told = f"zhiling compare base {facts['folder']} DATA"
-    return "\n".join([*lines, say(f"next: {told}", f"下一步：{told}")])
-
-
-def _cancelled(out: Path, as_json: bool) -> None:
-    """`zhiling tune -o OUT --cancel`."""
-    from zhiling.proof import tuning
-
-    with at_work() as meter:
-        job, state = tuning.cancel(out, meter)
-    print(json.dumps({"job": job, "state": state}) if as_json else say(f"job {job}: {state}", f"任务 {job}：{state}"))
 
 
 def _told(facts: dict[str, Any]) -> str:

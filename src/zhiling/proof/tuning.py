@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from zhiling.proof import prove
 from zhiling.proof.prove import Watch
 from zhiling.tune.remote import rows as remote_rows
 from zhiling.tune.remote import run as remote
+from zhiling.tune.remote import state as remote_state
 from zhiling.tune.remote.base import Base, base_of, opened, settings_of
 from zhiling.types import Example
 
@@ -41,8 +42,16 @@ def tune(
 
 
 def elsewhere(
-    base: Base, lines: Any, out: Path, given: Mapping[str, Any], watch: Watch, *, again: bool = False, plan: bool = False, here: Path = Path()
-) -> dict[str, Any]:  # fmt: skip
+    base: Base,
+    lines: Callable[[str], Iterable[Line]],
+    out: Path,
+    given: Mapping[str, Any],
+    watch: Watch,
+    *,
+    again: bool = False,
+    plan: bool = False,
+    here: Path = Path(),
+) -> dict[str, Any]:
     """Tune at a provider on `lines(form)`, the rows in the provider's format; with `plan` only check and price them.
 
     Raises as `tune.remote.run.tune` does.
@@ -55,7 +64,8 @@ def elsewhere(
             named, form = settings.validation, tuning.form
             more = remote_rows.of_file(here / named, form) if isinstance(named, str) else None
             if plan:
-                return remote.planned(base, tuning, lines(form), more, out, settings).told()
+                with remote_state.alone(out):
+                    return remote.planned(base, tuning, lines(form), more, out, settings).told()
             return await remote.tune(base, lines(form), more, out, settings, watch, tuning=tuning, again=again)
         finally:
             await tuning.close()

@@ -44,13 +44,16 @@ class Estimate:
         if self.usd is None or self.usd_most is None:
             if self.rate is None:
                 return size + say(": price unknown", "：价格未知")
-            each = self.tokens * self.rate.usd / 1e6
-            return size + say(f": about ${each:.2f} per epoch", f"：每轮约 ${each:.2f}")
+            each = money(self.tokens * self.rate.usd / 1e6)
+            return size + say(f": about {each} per epoch", f"：每轮约 {each}")
         read = f", {self.rate.date}" if self.rate and self.rate.date else ""
-        return size + say(
-            f": about ${self.usd:.2f}, at most ${self.usd_most:.2f}{read}",
-            f"：约 ${self.usd:.2f}，最多 ${self.usd_most:.2f}{read}",
-        )
+        about, most = money(self.usd), money(self.usd_most)
+        return size + say(f": about {about}, at most {most}{read}", f"：约 {about}，最多 {most}{read}")
+
+
+def money(usd: float) -> str:
+    """Dollars, to the cent or, below a dime, to a hundredth of it."""
+    return f"${usd:.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
 
 
 def estimate(file: File, epochs: int | str, identity: str, price: float | None) -> Estimate:
@@ -72,10 +75,11 @@ def within(found: Estimate, budget: float | None, where: str) -> None:
             mend = say("say how many epochs", "请设置 epochs")
         raise ProviderError(what, where=where, mend=mend, kind="budget")
     if found.usd_most > budget:
+        most, about, held = money(found.usd_most), money(found.usd or 0.0), money(budget)
         raise ProviderError(
             say(
-                f"the job may cost ${found.usd_most:.2f} (about ${found.usd or 0:.2f}), the budget is ${budget:.2f}; nothing was sent",
-                f"该任务最多可能花费 ${found.usd_most:.2f}（约 ${found.usd or 0:.2f}），预算为 ${budget:.2f}；尚未发送任何内容",
+                f"the job may cost {most} (about {about}), the budget is {held}; nothing was sent",
+                f"该任务最多可能花费 {most}（约 {about}），预算为 {held}；尚未发送任何内容",
             ),
             where=where,
             mend=say("raise budget, or take fewer rows or epochs", "请调高 budget，或减少数据行、轮数"),

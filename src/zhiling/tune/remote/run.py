@@ -34,13 +34,17 @@ class Plan:
         """Plain values."""
         rows = {name: file.rows for name, file in self.files.items()}
         cost = self.cost
-        return {"rows": rows, "tokens": cost.tokens, "epochs": cost.epochs, "usd": cost.usd, "usd_most": cost.usd_most}
+        told = {"rows": rows, "tokens": cost.tokens, "epochs": cost.epochs, "usd": cost.usd, "usd_most": cost.usd_most}
+        return {**told, "words": cost.words()}
 
 
 def planned(
     base: Base, tuning: Tuning, lines: Iterable[Line], more: Iterable[Line] | None, out: Path, settings: Settings
 ) -> Plan:
-    """Check the rows, write the files into `out` and estimate the cost; nothing is sent. Raises as `rows.prepare` does."""
+    """Check the rows, write the files into `out` and estimate the cost; nothing is sent. Raises as `rows.prepare` does.
+
+    Another process may not be at work in `out`: see `state.alone`.
+    """
     tasks = dict[str, None]()
 
     def heard() -> Iterable[Line]:
@@ -211,7 +215,12 @@ def _facts(out: Path, held: Mapping[str, Any]) -> dict[str, Any]:
     """What `prove.tune` says of a tuned model, and by which entries it and its base are asked."""
     remote = held["remote"]
     return {
-        "folder": str(out), "base": held["base"], "method": remote["provider"], "steps": held["steps"], "rows": held["counts"]["trained"],
-        "loss": held["loss"], "model": remote["model"], "job": remote["job"], "trained_tokens": remote["trained_tokens"],
-        "usd": remote["usd"], "told": remote["told"], "remote": {"tuned": remote["tuned"], "base": remote["base"]},
-    }  # fmt: skip
+        "folder": str(out),
+        "base": held["base"],
+        "method": say("a job at the provider", "提供方的微调任务"),
+        "steps": held["steps"],
+        "rows": held["counts"]["trained"],
+        "loss": held["loss"],
+        **{key: remote[key] for key in ("model", "job", "trained_tokens", "usd", "told")},
+        "remote": {"tuned": remote["tuned"], "base": remote["base"]},
+    }
