@@ -34,10 +34,11 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for both sides
 
 from zhiling.tune import model as models
+from zhiling.tune.loop import Loop
 from zhiling.tune.loss import Sums, loss_of
 from zhiling.tune.render import Rendered, prepare, render_all
 from zhiling.tune.settings import Objective, Sees, TuneSettings
-from zhiling.tune.train import _Loop, tune
+from zhiling.tune.train import tune
 from zhiling.types import Example, content_id
 
 SHARED = Path(__file__).parents[1] / "shared" / "data"
@@ -106,7 +107,7 @@ def identity(base: str, rows: list[Rendered]) -> tuple[float, list[dict[str, Any
     for size in (len(rows) // 2, len(rows)):
         formula = {objective: loss_of(model, rows[:size], objective) for objective in objectives}
         for batch_tokens, shared in ((1, False), (300, False), (300, True), (100_000, True)):
-            loop = _Loop(model, replace(SETTINGS, batch_tokens=batch_tokens), rows)
+            loop = Loop(model, replace(SETTINGS, batch_tokens=batch_tokens), rows)
             loop.shared = shared
             losses, _ = loop.gradients(rows[:size])
             for objective in objectives:

@@ -11,7 +11,7 @@ from zhiling import registry
 TITLES = {
     "constructor": "Constructors · 构造器", "verifier": "Verifiers · 校验器", "scorer": "Scorers · 评分器",
     "selector": "Selectors · 选择器", "metric": "Metrics · 指标",
-    "provider": "Providers · 模型来源",
+    "provider": "Providers · 模型来源", "logger": "Loggers · 训练日志",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Six decorators and one table: how a recipe's names become functions.
+"""Seven decorators and one table: how a recipe's names become functions.
 
 A plug-in is a plain function. Its keyword-only parameters are either **settings** (with a type and usually a default; the
 recipe sets them, pydantic checks them) or **handed** by the house (`task`, `model`, `embedder`, ...; see `HANDED`). Nothing else
@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from zhiling.errors import RecipeError, missing, say
 
-Sort: TypeAlias = Literal["constructor", "verifier", "scorer", "selector", "metric", "provider"]
+Sort: TypeAlias = Literal["constructor", "verifier", "scorer", "selector", "metric", "provider", "logger"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 HANDED = frozenset(
@@ -123,6 +123,7 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "quota": "zhiling.select.pick",
         "top": "zhiling.select.pick",
         "cover": "zhiling.select.cover",
+        "hypothesis_only": "zhiling.select.hypothesis",
     },
     "metric": {
         "exact_match": "zhiling.evaluate.metrics",
@@ -142,6 +143,11 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "gguf": "zhiling.llm.gguf",
         "transformers": "zhiling.llm.transformers",
         "fake": "zhiling.llm.fake",
+    },
+    "logger": {
+        "tensorboard": "zhiling.tune.loggers",
+        "trackio": "zhiling.tune.loggers",
+        "wandb": "zhiling.tune.loggers",
     },
 }
 
@@ -181,7 +187,7 @@ def _register(sort: Sort, name: str, facts: Mapping[str, Any]) -> Callable[[F], 
     def decorate(fn: F) -> F:
         own = {key: p for key, p in inspect.signature(fn).parameters.items() if p.kind is p.KEYWORD_ONLY}
         handed = (
-            HANDED if sort != "provider" else frozenset()
+            HANDED if sort not in ("provider", "logger") else frozenset()
         )  # a provider's `model` is its setting: the name of what it serves
         wants = frozenset(own) & handed
         settings = {key: p for key, p in own.items() if key not in handed}
@@ -248,6 +254,16 @@ def metric(name: str, **facts: Any) -> Callable[[F], F]:
 def provider(name: str, **facts: Any) -> Callable[[F], F]:
     """Register a provider: fn(*, settings...) builds an llm.Provider, without touching the network."""
     return _register("provider", name, facts)
+
+
+def logger(name: str, **facts: Any) -> Callable[[F], F]:
+    """Register a logger of tuning runs: fn(run, *, settings...) is a context manager that gives a function (step, values, at) -> None.
+
+    `run` is a `tune.listen.Told`. The function is called for each step in order, with numbers by name and the unix seconds they were
+    measured at; of a run that goes on, from its first step again. It works in a thread of its own, where it may fail or be slow: the
+    training goes on without it. Fact: `packages`, any one of which must be installed.
+    """
+    return _register("logger", name, facts)
 
 
 def names(sort: Sort) -> list[str]:

@@ -13,10 +13,10 @@ from zhiling.tune import calibrate, cost
 from zhiling.tune import model as models
 from zhiling.tune.batch import batches, tree
 from zhiling.tune.cost import Constants, Seen, Shape, Step, fit, parts, peak, seconds, shape_in, shape_of
+from zhiling.tune.loop import Loop
 from zhiling.tune.loss import token_losses
 from zhiling.tune.rehearse import _rows, rehearse
 from zhiling.tune.settings import TuneSettings
-from zhiling.tune.train import _Loop
 
 
 def test_the_parameters_are_those_of_the_model(llama):
@@ -34,7 +34,7 @@ def test_the_activations_are_those_that_autograd_keeps(llama, method):
     settings = TuneSettings(method=method, rank=4, batch_rows=3)
     model, shape = models.load(str(llama), settings), shape_in(llama)
     rows = _rows(3, 64, 16, shape.vocab)
-    _Loop(model, settings, rows)
+    Loop(model, settings, rows)
     kept = {parameter.untyped_storage().data_ptr(): 0 for parameter in model.parameters()}
     alive = []
 

@@ -15,7 +15,8 @@ from deadly import SETTINGS
 from safetensors.torch import load_file
 
 from zhiling.errors import EngineError
-from zhiling.tune import checkpoint, train
+from zhiling.tune import checkpoint
+from zhiling.tune import loop as loops
 from zhiling.tune.log import Log, read
 from zhiling.tune.train import tune
 
@@ -139,7 +140,7 @@ def test_out_of_memory_says_what_to_lower(llama, tmp_path, rows, monkeypatch):
     def hungry(*args):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(train, "token_losses", hungry)
+    monkeypatch.setattr(loops, "token_losses", hungry)
     with pytest.raises(EngineError, match=r"batch_tokens \(now 150\)"):
         tune(llama, rows, tmp_path, SETTINGS)
 

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zhiling.errors import DataError, EngineError, ProviderError, RecipeError
+from zhiling.tune import loop as loops
 from zhiling.tune import loss as loss_room
 from zhiling.tune import train
 from zhiling.tune.log import read
+from zhiling.tune.loop import Loop
 from zhiling.tune.loss import loss_of
 from zhiling.tune.mix import steps
 from zhiling.tune.model import load
@@ -79,11 +81,11 @@ def test_the_loss_and_the_gradient_know_nothing_of_batches(llama, rows, objectiv
     for batch_tokens in (1, 60, 200, 100_000):
         for shared in (True, False):
             model.zero_grad()
-            loop = train._Loop(model, replace(settings, batch_tokens=batch_tokens), step)
+            loop = Loop(model, replace(settings, batch_tokens=batch_tokens), step)
             assert loop.shared
             loop.shared = shared
             losses, _ = loop.gradients(step)
-            assert train.Sums(losses).loss(objective).total == pytest.approx(total.item(), rel=1e-5)
+            assert loops.Sums(losses).loss(objective).total == pytest.approx(total.item(), rel=1e-5)
             for name, parameter in model.named_parameters():
                 assert torch.allclose(
                     parameter.grad, expected[name], rtol=1e-3, atol=1e-5 * float(expected[name].abs().max())
@@ -97,7 +99,7 @@ def test_the_head_in_chunks_gives_the_same_losses_and_gradients(request, rows, k
     found = {}
     for size in (None, 3):
         model = load(str(base), settings)
-        loop = train._Loop(model, settings, every)
+        loop = Loop(model, settings, every)
         assert loop.chunk == loss_room.CHUNK
         loop.chunk = size and size * loss_room._vocabulary(model)
         losses, _ = loop.gradients(every)
@@ -115,7 +117,7 @@ def test_recomputed_blocks_give_the_same_gradients_from_less_memory(request, row
     for again in (False, True):
         settings = replace(QUICK, method=method, recompute=again)
         model = load(str(base), settings)
-        loop = train._Loop(model, settings, every)
+        loop = Loop(model, settings, every)
         kept: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t):
             losses, _ = loop.gradients(every)
@@ -243,12 +245,12 @@ def test_nothing_to_learn_from_is_one_clear_line(llama, tmp_path, rows):
 def test_a_loss_that_is_not_finite_stops_at_the_step_and_names_the_rows(llama, tmp_path, rows, monkeypatch):
     bad = steps(rendered(llama, rows), QUICK)[4].rows[2]
 
-    def poisoned(model, batch, chunk=None, real=train.token_losses):
+    def poisoned(model, batch, chunk=None, real=loops.token_losses):
         losses = real(model, batch, chunk)
         owner = torch.tensor([batch.rows[k].id == bad.id for k in batch.owner])
         return torch.where(owner, torch.nan, losses)
 
-    monkeypatch.setattr(train, "token_losses", poisoned)
+    monkeypatch.setattr(loops, "token_losses", poisoned)
     with pytest.raises(EngineError) as caught:
         tune(llama, rows, tmp_path, QUICK)
     hit = next(k for k, step in enumerate(steps(rendered(llama, rows), QUICK), 1) if bad in step.rows)

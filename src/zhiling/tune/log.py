@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.errors import boundary, say
+from zhiling.tune.listen import Listener
 
 Progress = Callable[[Mapping[str, Any]], None]
 
 
 class Log:
-    """The history of a run, in memory and on disk. `progress` is shown each line; its trouble never stops the training.
+    """The history of a run, in memory and on disk. `progress` and `listeners` are shown each line; their trouble never stops the training.
 
     Opening a log drops the lines after step `last`: they were written by a run that was killed before its next checkpoint.
     """
 
     def __init__(self, file: Path, last: int, progress: Progress | None = None) -> None:
         self.file, self.progress, self.warned = file, progress, False
+        self.listeners: list[Listener] = []
         self.history = [line for line in read(file) if line["step"] <= last] if last else []
         partial = file.with_name(f".{file.name}.partial")
         try:
@@ -39,6 +41,8 @@ class Log:
                 handle.write(_line(row))
         except OSError as error:
             raise boundary(error, where=str(self.file)) from error
+        for listener in self.listeners:
+            listener.write(dict(row))
         if self.progress is None:
             return
         try:
@@ -59,6 +63,11 @@ class Log:
         except OSError as error:
             raise boundary(error, where=str(self.file)) from error
 
+    def close(self) -> None:
+        """Let the listeners finish."""
+        for listener in self.listeners:
+            listener.close()
+
 
 class Quiet:
     """The log of a rank that is not the first: it writes nothing."""
@@ -69,6 +78,9 @@ class Quiet:
         """Nothing: the first rank writes the line."""
 
     def sync(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
         """Nothing."""
 
 

@@ -84,8 +84,8 @@ def _here(job: Mapping[str, Any]) -> Rehearsal:
 
     from zhiling.llm.machine import cores
     from zhiling.tune import model as models
+    from zhiling.tune.loop import Loop
     from zhiling.tune.settings import TuneSettings
-    from zhiling.tune.train import _Loop
 
     settings = TuneSettings(**job["settings"])
     torch.set_num_threads(settings.threads or cores())
@@ -96,18 +96,13 @@ def _here(job: Mapping[str, Any]) -> Rehearsal:
         models.load_tokenizer(name)
     start = _restart()
     model = models.load(name, settings)
-    params = models.trainable(model)
-    optimizer = torch.optim.AdamW(params.values(), lr=0.0, fused=True)
     rows = _rows(job["rows"], job["length"], job["answer"], int(model.get_input_embeddings().weight.shape[0]))
-    loop = _Loop(model, settings, rows)
+    loop = Loop(model, settings, rows)
     load = _restart()
     seconds, cpu_seconds = [], []
     for _ in range(job["steps"]):
         wall, cpu = time.perf_counter(), time.process_time()
-        loop.gradients(rows)
-        torch.nn.utils.clip_grad_norm_(params.values(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        loop.step(1, rows, lr=0.0)
         seconds.append(time.perf_counter() - wall)
         cpu_seconds.append(time.process_time() - cpu)
     return Rehearsal(tuple(seconds[1:]), tuple(cpu_seconds[1:]), start, load, _restart())

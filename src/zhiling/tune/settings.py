@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
+from zhiling import registry
 from zhiling.errors import RecipeError, say
 
 
@@ -94,6 +95,8 @@ class TuneSettings:
     """CPU threads; 0 takes all physical cores that the process may use."""
     checkpoint_every: int = 20
     """Steps between checkpoints; 0 writes none."""
+    log: str | Mapping[str, Mapping[str, Any] | None] | tuple[str | Mapping[str, Mapping[str, Any] | None], ...] = ()
+    """Loggers that are told each step besides metrics.jsonl: a name, {name: {setting: value}} or a list of these, such as "tensorboard"."""
 
     def __post_init__(self) -> None:
         rules = {
@@ -135,6 +138,16 @@ class TuneSettings:
                     where=f"tune.{key}",
                 )
         object.__setattr__(self, "sees", Sees(self.sees))
+        self.loggers()
+
+    def loggers(self) -> list[tuple[registry.Plugin, dict[str, Any]]]:
+        """The loggers of `log` with their settings. Raises RecipeError for an unknown one, or a setting that it does not take."""
+        found = dict[str, tuple[registry.Plugin, dict[str, Any]]]()
+        for given in [self.log] if isinstance(self.log, str | Mapping) else self.log:
+            for name, own in [(given, None)] if isinstance(given, str) else given.items():
+                plugin = registry.get("logger", name, "tune.log")
+                found[name] = plugin, registry.settle(plugin, own or {}, f"tune.log.{name}")
+        return list(found.values())
 
     @property
     def peak_lr(self) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import sys
-import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,19 +19,20 @@ from zhiling.llm.machine import cores
 from zhiling.registry import module_version
 from zhiling.tune import checkpoint, state
 from zhiling.tune import model as models
-from zhiling.tune.batch import Batch, batches, tree
+from zhiling.tune.listen import Listener, Told
 from zhiling.tune.log import Log, Progress, Quiet, read
-from zhiling.tune.loss import Loss, Sums, chunks, laid_out, row_sums, scale, share, token_losses
-from zhiling.tune.mix import split, steps
-from zhiling.tune.ranks import ALONE, Ranks, joined
+from zhiling.tune.loop import Loop
+from zhiling.tune.loss import Loss, Sums
+from zhiling.tune.mix import Step, split, steps
+from zhiling.tune.ranks import Ranks, joined
 from zhiling.tune.render import Rendered, prepare, render_all
 from zhiling.tune.settings import TuneSettings, lr_at
-from zhiling.tune.shard import rounds, sharded, whole, wholes
-from zhiling.types import Example, content_id, row_seed
+from zhiling.tune.shard import wholes
+from zhiling.types import Example, content_id
 
-RUNTIME = ("threads", "checkpoint_every")
+RUNTIME = ("threads", "checkpoint_every", "log")
 """Settings that may change between a run and its resumption."""
-CODE = ("attention", "batch", "loss", "mix", "model", "ranks", "render", "settings", "shard", "state", "train")
+CODE = ("attention", "batch", "loop", "loss", "mix", "model", "ranks", "render", "settings", "shard", "state", "train")
 """What the weights depend on: a run is not resumed by other code than began it."""
 
 
@@ -42,7 +43,8 @@ class Tuned:
     `folder` holds the adapter or the full model (safetensors) with its tokenizer. `loss` is each task's training loss over the
     last epoch, every row under the weights it met, and `total` the same over all tasks. `counts` says what became of the rows:
     see `render.render_all`, and "validation" were kept aside. `steps` were made; `saved` is the one whose weights `folder` holds, an
-    earlier one with `keep: best`. `history` has a row per step, as in metrics.jsonl.
+    earlier one with `keep: best`. `sources` says where the rows came from, as the caller of `tune` did. `history` has a row per step, as
+    in metrics.jsonl.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Tuned:
     total: float
     loss: dict[str, float]
     counts: dict[str, int]
+    sources: tuple[dict[str, Any], ...]
     history: tuple[dict[str, Any], ...] = field(repr=False)
 
 
@@ -62,6 +65,7 @@ def tune(
     settings: TuneSettings,
     *,
     progress: Progress | None = None,
+    sources: Sequence[Mapping[str, Any]] = (),
 ) -> Tuned:
     """Tune `base` on the examples of all tasks together and save the result under `out`.
 
@@ -69,7 +73,8 @@ def tune(
     `metrics.jsonl` (a line per step), checkpoints while it runs, then `model/` and `done.json`. Killed at any moment, the same
     call goes on from the last whole checkpoint and ends with the same weights, to the bit on a CPU in fp32; finished, it
     returns at once; with other settings, examples or base it starts afresh. `progress` is shown each line of the metrics.
-    Among ranks (torchrun, Ray Train) all call it with the same arguments, and `out` is a folder that all of them see.
+    Among ranks (torchrun, Ray Train) all call it with the same arguments, and `out` is a folder that all of them see. `sources`, where the
+    examples came from, is noted in `done.json` as it is.
 
     Raises RecipeError (settings, no such model), DataError (nothing to tune on), EngineError (disk or memory full, or a loss
     that is not finite: the message names the step and the rows).
@@ -89,11 +94,11 @@ def tune(
     with joined() as ranks:
         parts = [sorted(example.id for example in examples), models.fingerprint(name), code, ranks.size]
         key = content_id("tune", choices, *parts)
-        done = ranks.told(_done(out, key) if ranks.first else None)
+        done = ranks.told(_done(out, key, sources) if ranks.first else None)
         if done is not None:
             return done
         with _threads(settings.threads), torch.random.fork_rng(), _memory(settings):
-            return _tune(str(base), name, examples, out, settings, key, ranks, progress)
+            return _tune(str(base), name, examples, out, settings, key, ranks, progress, sources)
 
 
 def _tune(
@@ -105,68 +110,68 @@ def _tune(
     key: str,
     ranks: Ranks,
     progress: Progress | None,
+    sources: Sequence[Mapping[str, Any]],
 ) -> Tuned:
-    import torch
-
     tokenizer = prepare(models.load_tokenizer(name))
     rows, counts = render_all(examples, tokenizer, settings.sees, min(settings.max_length, models.context(name)))
     rows, aside = split(rows, settings)
     counts = {**counts, "trained": len(rows), "validation": len(aside)}
     plan = steps(rows, settings)
-    model = models.load(name, settings, ranks)
-    params = models.trainable(model)
-    optimizer = torch.optim.AdamW(params.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True)
-    start, epoch, watch = _resume(out, key, params, optimizer, ranks)
-    log = Log(out / "metrics.jsonl", start, progress) if ranks.first else Quiet()
-    loop = _Loop(model, settings, [*rows, *aside], ranks)
-    if aside and start == 0:
-        log.write(_validated({"step": 0}, loop.measure(aside)))
-    for number, step in enumerate(plan[start:], start + 1):
-        began = time.perf_counter()
-        lr = lr_at(settings, number, len(plan))
-        if ranks.size > 1:  # each rank's dropout is its own, and a resumed step's the same
-            torch.manual_seed(row_seed(settings.seed, f"step {number}, rank {ranks.rank}"))
-        losses, computed = loop.gradients(step.rows)
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(params.values(), settings.clip or math.inf)))
-        _stop_unless_finite(number, losses, norm)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if number == 1 or plan[number - 2].last:
-            epoch = Sums()
-        epoch.add(losses)
-        loss, tokens = Sums(losses).loss(settings.objective), sum(row.targets for row in step.rows)
-        line = {"step": number, "steps": len(plan), "epoch": step.epoch + 1, "loss": loss.total, "tasks": loss.tasks}
-        line |= {"lr": lr, "norm": norm, "rows": len(step.rows), "tokens": tokens, "computed": computed}
-        line |= {"rate": round(tokens / (time.perf_counter() - began), 2)}
-        if aside and (step.last or number == len(plan)):
-            measured = loop.measure(aside)
-            line = _validated(line, measured)
-            if watch.better(number, measured.total) and settings.keep == "best":
-                weights = wholes(params)
-                if ranks.first:
-                    checkpoint.save_best(out, number, weights)
-        log.write(line)
-        if watch.over(settings):
-            break
-        if settings.checkpoint_every and number % settings.checkpoint_every == 0 and number < len(plan):
-            log.sync()
-            tensors = state.snapshot(params, optimizer)
-            if ranks.first:
-                held = {"key": key, "epoch": epoch.tasks, "watch": asdict(watch)}
-                checkpoint.save(out, number, tensors, held)
-    saved = number
+    loop = Loop(models.load(name, settings, ranks), settings, [*rows, *aside], ranks)
+    course = _resume(out, key, loop)
+    log = _log(base, out, settings, course, progress) if ranks.first else Quiet()
+    try:
+        _train(loop, plan, aside, course, log, out)
+    finally:
+        log.close()
     ranks.wait()
-    if settings.keep == "best" and watch.step:
-        saved = watch.step
-        state.put(params, checkpoint.best(out, saved))
-    final = epoch.loss(settings.objective)
-    made = Tuned(out / "model", base, number, saved, final.total, final.tasks, counts, tuple(log.history))
-    models.save(model, tokenizer, out / "model", base, ranks)
+    saved = course.step
+    if settings.keep == "best" and course.watch.step:
+        saved = course.watch.step
+        state.put(loop.params, checkpoint.best(out, saved))
+    final = course.epoch.loss(settings.objective)
+    facts = (base, course.step, saved, final.total, final.tasks, counts, tuple(map(dict, sources)))
+    made = Tuned(out / "model", *facts, tuple(log.history))
+    models.save(loop.model, tokenizer, out / "model", base, ranks)
     if ranks.first:
         _finish(out, key, made)
     return ranks.told(made)
+
+
+def _train(
+    loop: Loop, plan: Sequence[Step], aside: Sequence[Rendered], course: _Course, log: Log | Quiet, out: Path
+) -> None:
+    """From the step that the course has come to, to the last one or the end of patience."""
+    settings, ranks = loop.settings, loop.ranks
+    if aside and course.step == 0:
+        log.write(_validated({"step": 0}, loop.measure(aside)))
+    for step in plan[course.step :]:
+        if course.step == 0 or plan[course.step - 1].last:
+            course.epoch = Sums()
+        course.step += 1
+        losses, told = loop.step(course.step, step.rows, lr_at(settings, course.step, len(plan)))
+        course.epoch.add(losses)
+        line = {"step": course.step, "steps": len(plan), "epoch": step.epoch + 1, **told}
+        if aside and (step.last or course.step == len(plan)):
+            measured = loop.measure(aside)
+            line = _validated(line, measured)
+            if course.watch.better(course.step, measured.total) and settings.keep == "best":
+                weights = wholes(loop.params)
+                if ranks.first:
+                    checkpoint.save_best(out, course.step, weights)
+        log.write(line)
+        if course.watch.over(settings):
+            break
+        every = settings.checkpoint_every
+        if every and course.step % every == 0 and course.step < len(plan):
+            log.sync()
+            tensors = state.snapshot(loop.params, loop.optimizer)
+            if ranks.first:
+                checkpoint.save(out, course.step, tensors, course.held())
+
+
+def _validated(line: dict[str, Any], loss: Loss) -> dict[str, Any]:
+    return {**line, "validation": loss.tasks, "validation_loss": loss.total}
 
 
 @dataclass(slots=True)
@@ -190,89 +195,33 @@ class _Watch:
         return bool(settings.patience) and self.since >= settings.patience
 
 
-def _validated(line: dict[str, Any], loss: Loss) -> dict[str, Any]:
-    return {**line, "validation": loss.tasks, "validation_loss": loss.total}
+@dataclass(slots=True)
+class _Course:
+    """How far the run `key` is: its step, the sums of the epoch so far, the validation so far. `id` names it to loggers, anew at each start."""
+
+    key: str
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    step: int = 0
+    epoch: Sums = field(default_factory=Sums)
+    watch: _Watch = field(default_factory=_Watch)
+
+    def held(self) -> dict[str, Any]:
+        """What a checkpoint holds of it, beside the step."""
+        return {"key": self.key, "id": self.id, "epoch": self.epoch.tasks, "watch": asdict(self.watch)}
 
 
-class _Loop:
-    """What computes losses: the model in evaluation mode, but for LoRA's own dropout where it is asked for.
-
-    The base's dropout stays off, so that the loss printed is the formula's and not a noisy relative of it.
-    """
-
-    def __init__(self, model: Any, settings: TuneSettings, rows: Sequence[Rendered], ranks: Ranks = ALONE) -> None:
-        self.model, self.settings, self.ranks = model.eval(), settings, ranks
-        self.dropouts = [module for name, module in model.named_modules() if name.endswith("lora_dropout")]
-        self.split = sharded(model)
-        with models.compute(settings):
-            tolerance = 1e-3 if models.precision(settings) == "fp32" else 0.2
-            self.shared = share(model, rows, tolerance)
-            self.chunk = None if self.split else chunks(model, rows, tolerance)
-
-    def gradients(self, rows: Sequence[Rendered]) -> tuple[list[tuple[Rendered, float]], int]:
-        """Add the gradient of a step's objective to the parameters, on every rank that of all ranks' rows.
-
-        Returns (row, s_i) for each row of the step and the tokens computed, by all ranks.
-        """
-        import torch
-
-        objective, tokens = self.settings.objective, sum(row.targets for row in rows)
-        losses: list[tuple[Rendered, float]] = []
-        computed = 0
-        for module in self.dropouts:
-            module.train()
-        for batch, counts in self._batches(rows):
-            factors = torch.tensor([counts * scale(row, objective, tokens, len(rows)) for row in batch.rows])
-            with laid_out(batch, self.model.device):
-                with models.compute(self.settings):
-                    each = token_losses(self.model, batch, self.chunk)
-                (each * factors[torch.from_numpy(batch.owner)].to(each.device)).sum().backward()
-            if counts:
-                losses += zip(batch.rows, row_sums(batch, each), strict=True)
-                computed += len(batch.ids)
-        for module in self.dropouts:
-            module.eval()
-        if not self.split:
-            self.ranks.add_up(models.trainable(self.model))
-        return self.ranks.gather(losses), sum(self.ranks.gather([computed]))
-
-    def _batches(self, rows: Sequence[Rendered]) -> Iterator[tuple[Batch, bool]]:
-        """This rank's batches of a step, and whether each counts: see `shard.rounds`."""
-        mine = batches(self.ranks.share(rows), self.settings.batch_tokens, self.shared)
-        if not self.split:
-            return ((batch, True) for batch in mine)
-        return rounds(list(mine), tree(rows[:1]), self.ranks)
-
-    def measure(self, rows: Sequence[Rendered]) -> Loss:
-        """The objective over the rows, without gradient."""
-        import torch
-
-        losses: list[tuple[Rendered, float]] = []
-        with torch.no_grad(), models.compute(self.settings):
-            for batch, counts in self._batches(rows):
-                each = token_losses(self.model, batch, self.chunk)
-                losses += zip(batch.rows, row_sums(batch, each), strict=True) if counts else ()
-        return Sums(self.ranks.gather(losses)).loss(self.settings.objective)
+def _log(base: str, out: Path, settings: TuneSettings, course: _Course, progress: Progress | None) -> Log:
+    """The metrics file, and the loggers that the settings name."""
+    log = Log(out / "metrics.jsonl", course.step, progress)
+    plain = {key: value for key, value in asdict(settings).items() if key != "log"}
+    for chosen in settings.loggers():
+        told = Told(course.id, out.resolve().name, out / "logs" / chosen[0].name, {"base": base, **plain})
+        log.listeners.append(Listener(chosen, told, log.history))
+    return log
 
 
-def _stop_unless_finite(number: int, losses: Sequence[tuple[Rendered, float]], norm: float) -> None:
-    bad = [row for row, value in losses if not math.isfinite(value)]
-    if not bad and math.isfinite(norm):
-        return
-    bad = bad or [row for row, _ in losses]
-    named = ", ".join(f"{row.id} ({row.task})" for row in bad[:5]) + (f" +{len(bad) - 5}" if len(bad) > 5 else "")
-    raise EngineError(
-        say(f"the loss or its gradient is not finite for the rows {named}", f"以下数据的损失或梯度不是有限值：{named}"),
-        where=say(f"tune, step {number}", f"微调第 {number} 步"),
-        mend=say("look at them, lower lr, or use precision: fp32", "请检查这些数据、调小 lr，或使用 precision: fp32"),
-    )
-
-
-def _resume(out: Path, key: str, params: dict[str, Any], optimizer: Any, ranks: Ranks) -> tuple[int, Sums, _Watch]:
-    """Go back to the last whole checkpoint of this very run: (its step, the epoch's sums so far, the validation so far).
-
-    Other runs' files are removed.
-    """
+def _resume(out: Path, key: str, loop: Loop) -> _Course:
+    """Go back to the last whole checkpoint of this very run. Other runs' files are removed."""
     found, damaged = checkpoint.load(out, key)
     for name in damaged:
         warnings.warn(
@@ -282,17 +231,18 @@ def _resume(out: Path, key: str, params: dict[str, Any], optimizer: Any, ranks: 
             ),
             stacklevel=3,
         )
-    ranks.wait()  # until all have looked
+    loop.ranks.wait()  # until all have looked
     if found is None:
-        if ranks.first:
+        if loop.ranks.first:
             checkpoint.clear(out)
-        return 0, Sums(), _Watch()
-    state.restore(params, optimizer, found.tensors)
-    return found.step, Sums(tasks=found.state["epoch"]), _Watch(**found.state["watch"])
+        return _Course(key)
+    state.restore(loop.params, loop.optimizer, found.tensors)
+    held = found.state
+    return _Course(key, held["id"], found.step, Sums(tasks=held["epoch"]), _Watch(**held["watch"]))
 
 
-def _done(out: Path, key: str) -> Tuned | None:
-    """What an earlier call finished under the same key."""
+def _done(out: Path, key: str, sources: Sequence[Mapping[str, Any]]) -> Tuned | None:
+    """What an earlier call finished under the same key. Where its rows are found now, is noted."""
     file = out / "done.json"
     if not file.is_file():
         return None
@@ -300,10 +250,18 @@ def _done(out: Path, key: str) -> Tuned | None:
     if held.pop("key") != key or not (out / "model").is_dir():
         file.unlink()
         return None
-    return Tuned(folder=out / "model", history=tuple(read(out / "metrics.jsonl")), **held)
+    named = tuple(map(dict, sources)) or tuple(held.pop("sources", ()))
+    done = Tuned(folder=out / "model", history=tuple(read(out / "metrics.jsonl")), **{**held, "sources": named})
+    _write(out, key, done)
+    return done
 
 
-def _finish(out: Path, key: str, tuned: Tuned) -> Tuned:
+def _finish(out: Path, key: str, tuned: Tuned) -> None:
+    _write(out, key, tuned)
+    checkpoint.clear(out)
+
+
+def _write(out: Path, key: str, tuned: Tuned) -> None:
     held = {name: value for name, value in asdict(tuned).items() if name not in ("folder", "history")}
     try:
         partial = out / ".done.json.partial"
@@ -311,8 +269,6 @@ def _finish(out: Path, key: str, tuned: Tuned) -> Tuned:
         partial.replace(out / "done.json")
     except OSError as error:
         raise boundary(error, where=str(out / "done.json")) from error
-    checkpoint.clear(out)
-    return tuned
 
 
 @contextmanager
