@@ -427,10 +427,10 @@ def test_the_tuned_model_is_evaluated_and_compared_with_its_base(
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
     assert found["overall"]["score"] == 1.0 and found["contamination"]["unknown"] == ["out"]
-    ran = CliRunner().invoke(app, ["compare", "base", "out", str(data), "--json", "--no-drift"])
+    ran = CliRunner().invoke(app, ["compare", "base", "out", str(data), "--json"])
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
-    assert (found["overall"]["base"], found["overall"]["tuned"]) == (0.0, 1.0) and found["spent"]["base"]["calls"] == 24
+    assert (found["overall"]["base"], found["overall"]["tuned"]) == (0.0, 1.0) and found["spent"]["base"]["calls"] >= 24
     ran = CliRunner().invoke(app, ["evaluate", "out", str(data), "--trained-on", str(data)])
     assert isinstance(ran.exception, DataError) and "contaminated" in str(ran.exception)
 

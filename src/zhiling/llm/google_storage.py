@@ -26,7 +26,7 @@ class Bucket:
 
     def __init__(self, place: str, origin: faults.Origin) -> None:
         """Raises RecipeError for what is no gs:// address."""
-        name, _, prefix = place.removeprefix("gs://").strip("/").partition("/")
+        name, _, prefix = place.removeprefix("gs://").rstrip("/").partition("/")
         if not place.startswith("gs://") or not name:
             raise RecipeError(
                 say(f"'{place}' is no bucket", f"“{place}”不是存储桶"), where="tune.bucket", mend="gs://BUCKET[/FOLDER]"
