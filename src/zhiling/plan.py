@@ -23,6 +23,7 @@ from zhiling import registry, steps
 from zhiling.data import Source, expand, read
 from zhiling.embed import Use
 from zhiling.errors import ProviderError, say
+from zhiling.proof import tuning
 from zhiling.recipe import Recipe, Step
 from zhiling.text import length
 from zhiling.types import Example, Record, Request, Task, Template, Usage
@@ -65,14 +66,16 @@ def estimate(recipe: Recipe, folder: Path | None = None) -> list[dict[str, Any]]
     kept = min(made, limit) if limit else made
     out.append(_row("select", rows=kept))
     if recipe.tune is not None:
-        epochs = float(recipe.tune.settings.get("epochs", 2))
-        tokens = int(kept * (size + 30) * epochs)
-        out.append(_row("tune", rows=kept, tokens=tokens, minutes=_minutes(recipe.tune.model, tokens, TRAIN), usd=0.0))
+        told = tuning.expected(recipe.tune.model, recipe.tune.settings)
+        tokens = int(kept * (size + 30) * told.epochs)
+        minutes, usd = _minutes(recipe.tune.model, tokens, TRAIN), told.tune_usd(tokens)
+        out.append(_row("tune", rows=kept, calls=None if usd == 0.0 else 1, tokens=tokens, minutes=minutes, usd=usd))
     if recipe.evaluate is not None and recipe.tune is not None:
         rows = min(held, (recipe.evaluate.rows or held) * len(recipe.tasks))
         tokens = int(2 * rows * (size + 30 + 12))
         minutes = _minutes(recipe.tune.model, tokens, PREFILL)
-        out.append(_row("evaluate", rows=rows, calls=2 * rows, tokens=tokens, minutes=minutes, usd=0.0))
+        usd = tuning.expected(recipe.tune.model, recipe.tune.settings).ask_usd(int(rows * (size + 30)), 12 * rows)
+        out.append(_row("evaluate", rows=rows, calls=2 * rows, tokens=tokens, minutes=minutes, usd=usd))
     out.append(_total(out))
     return out
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,16 +66,17 @@ def tune(server: TuningServer, data: Path, tmp_path: Path) -> Tune:
     """Tune on the reviews; what is heard goes to `heard`."""
 
     def run(
-        out: str = "out", rows: Path = data, heard: list[str] | None = None, again: bool = False, **given: Any
-    ) -> dict[str, Any]:
+        out: str = "out", rows: Path = data, heard: list[str] | None = None, again: bool = False,
+        watch: Callable[[Mapping[str, Any]], None] | None = None, **given: Any,
+    ) -> dict[str, Any]:  # fmt: skip
         told = {"base_url": server.url, "key_env": "OPENAI_API_KEY", "poll_seconds": 0.002, "timeout": 5, **given}
 
-        def watch(event: Mapping[str, Any]) -> None:
+        def hear(event: Mapping[str, Any]) -> None:
             if heard is not None:
                 heard.append(str(event.get("note")))
 
         lines = partial(tuning.lines_of, [rows], "")
-        return tuning.elsewhere(Base("openai", MODEL), lines, tmp_path / out, told, watch, again=again)
+        return tuning.elsewhere(Base("openai", MODEL), lines, tmp_path / out, told, watch or hear, again=again)
 
     return run
 
@@ -324,6 +327,62 @@ def test_a_cancelled_job(tune: Tune, server: TuningServer, tmp_path: Path, monke
     assert tune(again=True)["model"].endswith(":1")
 
 
+def test_a_job_is_stopped_while_another_process_waits_for_it(tune: Tune, server: TuningServer, tmp_path: Path) -> None:
+    server.holding = True
+    stopped: list[tuple[str, str]] = []
+
+    def watch(event: Mapping[str, Any]) -> None:
+        if "running" in str(event.get("note")) and not stopped:  # in the midst of waiting, the folder being locked
+            with ThreadPoolExecutor(1) as other:
+                stopped.append(other.submit(tuning.cancel, tmp_path / "out", lambda event: None).result())
+
+    with pytest.raises(ProviderError, match="job ftjob-0 was cancelled"):
+        tune(watch=watch)
+    assert stopped == [("ftjob-0", "cancelled")]
+
+
+def test_a_job_that_ended_unseen_makes_room_for_another(
+    tune: Tune, server: TuningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "PATIENCE", 0)
+    server.trouble = {"look": ["500"]}
+    with pytest.raises(ProviderError):
+        tune()
+    for _ in range(4):
+        server.step(server.jobs["ftjob-0"])
+    assert tuning.cancel(tmp_path / "out", lambda event: None) == ("ftjob-0", "succeeded")  # too late to stop
+    assert tune()["model"].endswith(":0") and server.made["job"] == 1  # it is still fetched
+    assert tune(epochs=1)["model"].endswith(":1")
+
+
+def test_an_interrupted_start_says_that_the_job_may_run(tune: Tune, server: TuningServer, tmp_path: Path) -> None:
+    server.trouble = {"create": ["hang"]}
+    heard: list[str] = []
+
+    def watch(event: Mapping[str, Any]) -> None:
+        heard.append(str(event.get("note")))
+
+    from zhiling.tune.remote import rows, run
+    from zhiling.tune.remote.base import opened, settings_of
+
+    async def interrupted() -> None:
+        base = Base("openai", MODEL)
+        settings = settings_of(base, {"base_url": server.url, "key_env": "OPENAI_API_KEY", "poll_seconds": 0.002})
+        door = opened(base, settings)
+        lines = rows.of_file(tmp_path / "评论.jsonl", "messages")
+        task = asyncio.ensure_future(run.tune(base, lines, None, tmp_path / "out", settings, watch, tuning=door))
+        while not server.made["job"]:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await door.close()
+
+    asyncio.run(interrupted())
+    assert any("the job was perhaps started: the same command finds out" in note for note in heard)
+    assert tune()["model"] and server.made["job"] == 1
+
+
 def test_cancelling_looks_for_a_job_that_was_perhaps_started(tune: Tune, server: TuningServer, tmp_path: Path) -> None:
     server.trouble, server.holding = {"create": ["reset"], "list": ["401"]}, True
     with pytest.raises(ProviderError):
@@ -486,6 +545,26 @@ def test_a_mistake_on_the_command_line_is_one_line(
     from zhiling.errors import boundary
 
     assert ran.exception is not None and said in str(boundary(ran.exception))
+
+
+def test_a_plan_says_what_the_provider_will_ask(tmp_path: Path) -> None:
+    from making import write
+
+    from zhiling.plan import estimate
+    from zhiling.recipe import load
+
+    def planned(**told: Any) -> dict[str, dict[str, Any]]:
+        asked = {"base": f"openai:{MODEL}", "epochs": 2, **told}
+        few = {"score": [], "select": ["exact"], "evaluate": {"rows": 4}}
+        return {row["step"]: row for row in estimate(load(write(tmp_path / "recipe", tune=asked, **few)))}
+
+    rows = planned()
+    assert rows["tune"]["usd"] == pytest.approx(rows["tune"]["tokens"] * 5 / 1e6) and rows["evaluate"]["usd"] > 0
+    assert planned(price=1.0)["tune"]["usd"] == pytest.approx(rows["tune"]["tokens"] / 1e6)
+    for unknown in (planned(base="openai:gpt-9"), planned(epochs="auto")):
+        assert unknown["tune"]["usd"] is None and unknown["total"]["usd"] is None
+    vertex = planned(base="vertex:gemini-3.5-flash", bucket="gs://b")
+    assert vertex["tune"]["usd"] is None and vertex["evaluate"]["usd"] is None
 
 
 def test_a_recipe_names_the_provider_and_proves_the_model(server: TuningServer, tmp_path: Path) -> None:

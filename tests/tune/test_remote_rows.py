@@ -176,6 +176,13 @@ def test_a_row_that_is_certainly_too_long_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_row_that_may_be_too_long_is_counted(tmp_path: Path) -> None:
+    doubtful = said("long words indeed " * 14_000, "好")  # 252,000 bytes: 50,000 tokens or more, 84,000 or fewer
+    path = write(tmp_path / "a.jsonl", [*GOOD, doubtful])
+    made = rows.prepare(rows.of_file(path, "messages"), None, tmp_path / "out", openai(), 0, 0)
+    assert (made["training"].rows, made["training"].long) == (13, 1)
+
+
 def test_a_file_in_their_own_format_goes_as_it_stands_without_what_only_we_know(tmp_path: Path) -> None:
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     own = [{"id": "1", "task": "t", **row, "tools": tools} for row in GOOD]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhiling import steps
+from zhiling.llm import price
 from zhiling.proof import prove
 from zhiling.proof.prove import Watch
 from zhiling.tune.remote import rows as remote_rows
 from zhiling.tune.remote import run as remote
 from zhiling.tune.remote import state as remote_state
 from zhiling.tune.remote.base import Base, base_of, opened, settings_of
-from zhiling.types import Example
+from zhiling.tune.remote.cost import rate_of
+from zhiling.types import Example, Usage
 
 if TYPE_CHECKING:
     from zhiling.tune.remote.rows import Line
@@ -26,6 +29,33 @@ def check(base: str, given: Mapping[str, Any], where: str = "tune") -> None:
         prove.settings_of(given, where)
     else:
         opened(named, settings_of(named, given, where))
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a plan can know of a tuning and the evaluation after it. Dollars are None where no price is known, 0 on this machine."""
+
+    epochs: float
+    tune_usd: Callable[[int], float | None]
+    ask_usd: Callable[[int, int], float | None]
+
+
+def expected(base: str, given: Mapping[str, Any]) -> Expected:
+    """Its epochs, what so many trained tokens cost, and what asking the base and the tuned model so many (prompt, completion) tokens each."""
+    named = base_of(base)
+    if named is None:
+        return Expected(float(given.get("epochs", 2)), lambda tokens: 0.0, lambda prompt, completion: 0.0)
+    settings = settings_of(named, given)
+    rate = None if settings.epochs == "auto" else rate_of(named, settings)
+    models = [named.model, f"ft:{named.model}"] if named.provider == "openai" else []
+    prices = [price.find(named.provider, f"{model}@{settings.base_url}") for model in models] or [None]
+
+    def ask(prompt: int, completion: int) -> float | None:
+        paid = [None if one is None else one.usd(Usage(prompt, completion)) for one in prices]
+        return None if None in paid else sum(value for value in paid if value is not None)
+
+    epochs = 1.0 if settings.epochs == "auto" else float(settings.epochs)
+    return Expected(epochs, lambda tokens: None if rate is None else tokens * rate.usd / 1e6, ask)
 
 
 def tune(

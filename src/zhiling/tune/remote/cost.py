@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from zhiling.errors import ProviderError, say
 from zhiling.llm.price import Rate, training
+from zhiling.tune.remote.base import Base
 from zhiling.tune.remote.rows import File
+from zhiling.tune.remote.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,13 @@ def estimate(file: File, epochs: int | str, identity: str, price: float | None) 
     """The estimate for a training file. `price` (dollars per million tokens) wins over the list that zhiling brings along."""
     rate = Rate(price, "settings") if price is not None else training(identity)
     return Estimate(file.tokens, file.most, epochs if isinstance(epochs, int) else None, rate)
+
+
+def rate_of(base: Base, settings: Settings) -> Rate | None:
+    """The price by what a recipe says, before anything is opened."""
+    if settings.price is not None:
+        return Rate(settings.price, "settings")
+    return training(f"{base.model}@{settings.base_url}") if settings.base_url else None
 
 
 def within(found: Estimate, budget: float | None, where: str) -> None:

@@ -74,6 +74,16 @@ class Job:
         order = self.order(suffix, settings)
         try:
             await self._once(self.state.job, lambda: self.tuning.find(order), lambda: self.tuning.start(order))
+        except asyncio.CancelledError:
+            if self.state.job.unsure:
+                told = f"zhiling tune -o {self.out} --cancel"
+                self._tell(
+                    say(
+                        f"the job was perhaps started: the same command finds out, {told} stops it",
+                        f"任务可能已启动：重新运行同一命令可查明，运行 {told} 可停止它",
+                    )
+                )
+            raise
         except ProviderError as error:
             if error.kind == "auth":  # the files went up with the same key
                 error.mend = say(

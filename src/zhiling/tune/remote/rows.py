@@ -38,7 +38,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that was written: its rows, bytes, hash, and tokens as they are expected to be and as they may be at most."""
+    """A file that was written: its rows, bytes, hash, and tokens as they are expected to be and as they may be at most.
+
+    `long` rows may have more tokens than the provider takes of one.
+    """
 
     path: Path
     rows: int
@@ -46,6 +49,7 @@ class File:
     sha: str
     tokens: int
     most: int
+    long: int = 0
 
     @property
     def name(self) -> str:
@@ -189,21 +193,22 @@ class _Count:
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning, self._hash = tuning, hashlib.sha256()
-        self.rows, self.size, self.tokens, self.most = 0, 0, 0.0, 0
+        self.rows, self.size, self.tokens, self.most, self.long = 0, 0, 0.0, 0, 0
 
     def add(self, said: bytes) -> None:
         """One row."""
         texts = list(self._tuning.texts(json.loads(said)))
+        most = sum(len(text.encode()) // MOST + 2 * guess.TURN for text in texts) + guess.REPLY
+        limit = self._tuning.limits.tokens
         self._hash.update(said)
-        self.rows, self.size = self.rows + 1, self.size + len(said)
+        self.rows, self.size, self.most = self.rows + 1, self.size + len(said), self.most + most
         self.tokens += sum(guess.tokens(text) + guess.TURN for text in texts) + guess.REPLY
-        self.most += sum(len(text.encode()) // MOST + 2 * guess.TURN for text in texts) + guess.REPLY
+        self.long += limit is not None and most > limit
 
     def file(self, path: Path) -> File:
         """The whole of it."""
-        return File(
-            path, self.rows, self.size, self._hash.hexdigest(), round(self.tokens), max(self.most, round(self.tokens))
-        )
+        tokens = round(self.tokens)
+        return File(path, self.rows, self.size, self._hash.hexdigest(), tokens, max(self.most, tokens), self.long)
 
 
 def _within(made: Mapping[str, File], limits: Limits) -> None:

@@ -17,7 +17,7 @@ from zhiling.tune.remote.cost import Estimate, estimate, within
 from zhiling.tune.remote.job import Job, Watch
 from zhiling.tune.remote.rows import TRAINING, VALIDATION, File, Line, prepare
 from zhiling.tune.remote.settings import Settings
-from zhiling.tune.remote.state import State, alone, load
+from zhiling.tune.remote.state import Busy, State, alone, load
 from zhiling.types import content_id
 
 
@@ -90,6 +90,8 @@ async def tune(
             return facts
         rows = plan.files[TRAINING].rows
         watch({"stage": "tune", "note": say(f"{rows} rows, {plan.cost.words()}", f"{rows} 行，{plan.cost.words()}")})
+        if long := sum(file.long for file in plan.files.values()):
+            watch({"stage": "tune", "note": _long(long, tuning)})
         _taken_up(state, plan, base, settings, again, out)
         if not state.job.begun:
             within(plan.cost, settings.budget, str(base))
@@ -102,23 +104,46 @@ async def tune(
 
 
 async def cancel(out: Path, watch: Watch) -> tuple[str, str]:
-    """(the job of this folder, how it stands) after it was told to stop. Raises DataError where there is none."""
-    with alone(out):
-        state = load(out)
-        base = base_of(state.base) if state.base else None
-        if base is None:
-            raise _no_job(out)
-        settings = settings_of(base, state.settings)
-        tuning = opened(base, settings)
+    """(the job of this folder, how it stands) after it was told to stop, while another process waits for it or not.
+
+    Raises DataError where there is none, Busy while another process is about to start it.
+    """
+    held = load(out)
+    if held.job.id:
         try:
-            standing = await Job(tuning, state, out, watch, settings.poll_seconds).cancel()
-        finally:
-            await tuning.close()
-        if standing is None:
-            raise _no_job(out)
-        if standing.ended and standing.state != "succeeded":
-            state.end(standing.state, standing.why)
-        return state.job.id, standing.state
+            with alone(out):
+                return await _cancelled(load(out), out, watch, note=True)
+        except Busy:  # who waits for the job will see how it ended, and note it
+            return await _cancelled(held, out, watch, note=False)
+    if not held.job.begun:
+        raise _no_job(out)
+    with alone(out):
+        return await _cancelled(load(out), out, watch, note=True)
+
+
+async def _cancelled(state: State, out: Path, watch: Watch, note: bool) -> tuple[str, str]:
+    base = base_of(state.base)
+    if base is None:
+        raise _no_job(out)
+    settings = settings_of(base, state.settings)
+    tuning = opened(base, settings)
+    try:
+        standing = await Job(tuning, state, out, watch, settings.poll_seconds).cancel()
+    finally:
+        await tuning.close()
+    if standing is None:
+        raise _no_job(out)
+    if standing.ended and note:
+        state.end(standing.state, standing.why)
+    return state.job.id, standing.state
+
+
+def _long(rows: int, tuning: Tuning) -> str:
+    limit = tuning.limits.tokens
+    return say(
+        f"{rows} rows may have more than {limit:,} tokens: the provider may cut or leave them out",
+        f"{rows} 行可能超过 {limit:,} 个词元：提供方可能截断或剔除它们",
+    )
 
 
 def _no_job(out: Path) -> DataError:
@@ -129,7 +154,7 @@ def _no_job(out: Path) -> DataError:
 def _taken_up(state: State, plan: Plan, base: Base, settings: Settings, again: bool, out: Path) -> None:
     """Go on with the plan of this folder, or begin another where that one has ended or never began."""
     if state.key == plan.key and not again:
-        if state.ended:
+        if state.ended in ("failed", "cancelled"):
             raise _failed(state, base, out)
         return
     finished = (out / "done.json").exists()

@@ -118,9 +118,13 @@ def load(out: Path) -> State:
         raise boundary(error, str(path)) from error
 
 
+class Busy(EngineError):
+    """Another process sends from the folder, or waits for its job."""
+
+
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Only one process at a time sends anything from a folder. Raises EngineError while another does."""
+    """Only one process at a time sends anything from a folder. Raises Busy while another does."""
     import fcntl
 
     try:
@@ -134,7 +138,7 @@ def alone(out: Path) -> Iterator[None]:
         except BlockingIOError:
             mend = say("wait for it to end, or choose another folder with -o", "请等它结束，或用 -o 另选文件夹")
             what = say("another process waits for this job", "另一个进程正在等待该任务")
-            raise EngineError(what, where=str(out), mend=mend) from None
+            raise Busy(what, where=str(out), mend=mend) from None
         yield
     finally:
         handle.close()
