@@ -38,7 +38,7 @@ def test_sets_are_those_of_the_text_module(texts, n):
 def test_blocks_do_not_matter(monkeypatch):
     texts = ["one two three four", "一二三四五六", "one two three", ""] * 5
     whole = build(texts, 2)
-    monkeypatch.setattr("zhiling.select.shingles.BLOCK", 8)
+    monkeypatch.setattr("zhiling.text.BLOCK", 8)
     assert [part.tolist() for part in (build(texts, 2).sizes, build(texts, 2).keys)] == [
         part.tolist() for part in (whole.sizes, whole.keys)
     ]

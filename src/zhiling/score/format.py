@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from zhiling import text
 from zhiling.errors import say
 from zhiling.registry import scorer
-from zhiling.score.machine import leaked, repetition
+from zhiling.score.machine import leaked, repetition, restated
+from zhiling.score.sieve import FAR, Sieve, whole
 from zhiling.text import HAN, blank, cut
 from zhiling.types import Example, Score
 
@@ -68,6 +69,7 @@ _zh_dangling = re.compile(
 _stop = re.compile(r"[.!?…](?=[\s\"”’)])|[。！？…](?!$)")
 _item = re.compile(r"\s*(?:[-*•#>|–—]|\d{1,3}[.)、:]|[A-Za-z][.):]|[（(]?[一二三四五六七八九十\d]{1,2}[)）、])")
 _signs = re.compile(r"[#@=|→\"“”‘《》–—\[\]<>/\\_*]|--|\.\.\.|https?:| by | BY |：|:")
+_UNENDED = frozenset(",，、(（-")  # beside letters and digits, what may end a line that was cut off
 _ENDS = tuple(".!?…。！？;；:：\"”’'」』)）")
 _fenced = re.compile(r"^\s*```.*?^\s*```\s*$", re.DOTALL | re.MULTILINE)
 _head = re.compile(r"[^:：.。]{1,40}[:：]")
@@ -99,8 +101,9 @@ def format(examples: Sequence[Example]) -> Iterator[Score]:
     repetition (a loop), leaked (a chat format's tokens, a prompt's preamble, or the instruction itself). Other defects have scorers of
     their own: `echo`, `refusal`, `language`, `placeholder`, and `asks` for a missing input, a picture or an address that is needed.
     """
-    for row in examples:
-        found = {code: what for code, check in CHECKS.items() if (what := check(row))}
+    for row, marked in _marks.sift(examples, whole):
+        checks = CHECKS if marked else UNMARKED
+        found = {code: what for code, check in checks.items() if (what := check(row))}
         why = f"{', '.join(found)}: {'; '.join(found.values())}" if found else ""
         yield Score(row.id, "format", float(not found), why)
 
@@ -114,7 +117,7 @@ def _empty_instruction(row: Example) -> str:
 
 
 def _empty_output(row: Example) -> str:
-    return "" if row.output.strip() else say("the output is empty", "输出为空")
+    return "" if row.output and not row.output.isspace() else say("the output is empty", "输出为空")
 
 
 def _fake_input(row: Example) -> str:
@@ -127,8 +130,8 @@ def _fake_input(row: Example) -> str:
 
 def _fake_output(row: Example) -> str:
     if (
-        row.output.strip()
-        and blank(row.output)
+        blank(row.output)
+        and row.output.strip()
         and not (_nothing_to_say.fullmatch(row.output) and _question.search(row.instruction))
         and not _asked_for(row.output.strip(" .。"), row.instruction)
     ):
@@ -156,6 +159,8 @@ def _marked(passage: str) -> str:
 
 def _merged(row: Example) -> str:
     """A data set's own labels inside the output: "6. Instruction: ... 6. Output:", "### Response:", "指令：... 输出：..."."""
+    if ":" not in row.output and "：" not in row.output:  # which end every label
+        return ""
     said = row.output.lower()
     if not any(name in said for name in _names_of_labels) or _numbered.search(row.prompt) or _hashed.search(row.prompt):
         return ""
@@ -177,6 +182,9 @@ def _merged(row: Example) -> str:
 
 def _truncated(row: Example) -> str:
     """Prose that stops in the middle of a sentence."""
+    last = row.output.rstrip()[-1:]
+    if not last.isalnum() and last not in _UNENDED:
+        return ""
     line = row.output[-END:].rstrip().rsplit("\n", 1)[-1]
     words = line.split()
     han = len(line) >= 12 and bool(
@@ -271,7 +279,7 @@ def _mojibake_(row: Example) -> str:
 
 
 def _entities(row: Example) -> str:
-    if "&" not in row.prompt + row.output or _markup.search(row.instruction):
+    if not any("&" in field for field in _fields(row)) or _markup.search(row.instruction):
         return ""
     return next(
         (found.group() for field in _fields(row) if (found := _entity.search(field)) and not re.search(r"</\w", field)),
@@ -298,3 +306,19 @@ CHECKS: dict[str, Callable[[Example], str]] = {
     "repetition": repetition,
     "leaked": leaked,
 }
+
+# A row shows the MARKED defects only where it has a mark of one; the other checks are cheap.
+_ws = rf"(?:\s|{FAR})*"
+_ascii_marks = (
+    r"```|\bjson|&(?:lt|gt|quot|amp|apos|nbsp|#39|#34|#x27);|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|<\||<(?:start|end)_of_turn|\[/?INST|</?SYS|</?s>"
+    r"|\[/?[gs]MASK|below is an|write a response|a chat between|you are (?:an? )?(?:helpful|friendly|honest|expert|ai|large language)"
+    r"|your task is"
+)
+_marks = Sieve(
+    rf"{_ascii_marks}|(?:instruction|input|output|response|human|user|question|\n\s*q)\s*:",
+    rf"{_ascii_marks}|(?:instruction|input|output|response|human|user|question|\n{_ws}q|指令|输入|输出|回答|用户|问题?|人类){_ws}[:：]|json"
+    r"|[\x{7f}-\x{9f}\x{fffd}-\x{ffff}â锟烫屯]|Ã[©¨¤¶¼±³¡\x{ad}]|Â[\x{a0}»«°]|ï¼|ã€|Ð[\x{80}-\x{bf}°]|[äåæçèé][\x{80}-\x{bf}–—˜™š›œžŸ¡-¿]"
+    r"|<｜|任务的指令|请(?:写出|给出|编写)(?:一个)?(?:适当|恰当)|你是一[个名]",
+)
+MARKED = frozenset({"merged", "code_fence", "json", "mojibake", "entities", "control"})
+UNMARKED = {code: restated if code == "leaked" else check for code, check in CHECKS.items() if code not in MARKED}

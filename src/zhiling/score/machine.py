@@ -90,9 +90,13 @@ def repetition(row: Example) -> str:
 def _probed(said: str) -> bool:
     """Whether a few characters from the end, the middle or three quarters stand in the text again and again: fast, and misses no loop there."""
     size = len(said)
-    return any(
-        said.count(said[at : at + PROBE]) >= TIMES for at in (size - PROBE, size // 2, 3 * size // 4, size - 2 * PROBE)
-    ) or (said.count(said[-END:]) >= STUCK)
+    return (
+        said.count(said[size - PROBE :]) >= TIMES
+        or said.count(said[size // 2 : size // 2 + PROBE]) >= TIMES
+        or said.count(said[3 * size // 4 : 3 * size // 4 + PROBE]) >= TIMES
+        or said.count(said[size - 2 * PROBE : size - PROBE]) >= TIMES
+        or said.count(said[-END:]) >= STUCK
+    )
 
 
 def _loop(tokens: list[str]) -> str:
@@ -136,6 +140,11 @@ def leaked(row: Example) -> str:
         _about_prompts.search(row.instruction) if found.start() else _writes_prompts.search(row.instruction)
     ):
         return text.cut(found.group(), 40)
+    return restated(row)
+
+
+def restated(row: Example) -> str:
+    """The instruction itself at the head of the output."""
     asked = row.instruction.strip()
     if not asked or not row.output.lstrip().startswith(asked):
         return ""

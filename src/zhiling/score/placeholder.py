@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from zhiling.errors import say
 from zhiling.registry import scorer
+from zhiling.score.sieve import FAR, Sieve, whole
 from zhiling.text import HAN, cut
 from zhiling.types import Example, Score
 
@@ -26,6 +27,7 @@ _zh_fields = (
     r"|收件人|发件人|占位符|图片|文章|段落|句子|问题|输入|输出)"
 )
 _slot = re.compile(
+    r"(?=[{\[<（(【xX×lL])(?:"  # one look at most characters instead of eight
     rf"\{{\{{\s*[\w.\s|-]{{1,60}}?\}}\}}|\{{%[^%\n]{{1,80}}%\}}"
     rf"|(?<![\\A-Za-z0-9$#%{{_^}})\]]){{(?:[A-Za-z_][\w -]{{1,30}}\w|[{HAN}][\w -]{{0,20}})}}(?![}}A-Za-z0-9_])"
     rf"|\[\s*(?:(?:{_fill})\b[^\]\n]{{1,80}}|(?:[A-Za-z']+ )?{_fields}(?: (?:here|name))?|{_zh_fill}[^\]\n]{{0,30}}|{_zh_fields})\s*\](?![(\[])"
@@ -33,7 +35,7 @@ _slot = re.compile(
     rf"|[（(【]\s*{_zh_fill}[^（）()【】\n]{{0,30}}[）)】]|【{_zh_fields}】(?![：:])"
     rf"|(?<![A-Za-z0-9(\-])XXX+(?![A-Za-z0-9)\-])|(?<=[{HAN}])(?:XX+|××+)(?=[{HAN}，。！：；])"
     rf"|(?<![A-Za-z0-9])(?:XX+|××+)(?=[年月日][^{HAN}A-Za-z]?)"
-    r"|\b[Ll]orem ipsum\b",
+    r"|\b[Ll]orem ipsum\b)",
     re.IGNORECASE,
 )
 _quick = re.compile(r"[{\[<（(【]|[xX]{2}|××|[Ll]orem")
@@ -41,6 +43,19 @@ _fence = re.compile(
     r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]{1,200}`|\$\$.{0,2000}?\$\$|\$[^$\n]{1,200}\$"
     r"|\\\[.{0,2000}?\\\]|\\\(.{0,2000}?\\\)",
     re.DOTALL,
+)
+# What `_slot` finds and a little more; a text with what `_fence` takes out may show a slot only then.
+_ws, _wide = rf"(?:\s|{FAR})*", rf"(?:[\w -]|{FAR})*"
+_opens, _fences = r"(?:[{\[<（(【×]|xx|lorem)", r"(?:`|~~~|\$|\\[\[(])"
+_sieve = Sieve(
+    r"\{[{%]|\{[\w -]*\}"
+    rf"|\[\s*(?:(?:{_fill})[^\]\n]*|(?:[a-z']+ )?{_fields}(?: (?:here|name))?)\s*\]"
+    rf"|<\s*(?:(?:{_fill})[^<>\n]*|{_fields}(?: here| attached)?)\s*>"
+    r"|xxx|lorem|[{\[<].*(?:`|~~~|\$|\\[\[(])|(?:`|~~~|\$|\\[\[(]).*[{\[<]",
+    rf"\{{[{{%]|\{{{_wide}\}}"
+    rf"|\[{_ws}(?:(?:{_fill}|{_zh_fill})[^\]\n]*|(?:[a-z']+ )?{_fields}(?: (?:here|name))?|{_zh_fields}){_ws}\]"
+    rf"|<{_ws}(?:(?:{_fill}|{_zh_fill})[^<>\n]*|{_fields}(?: here| attached)?|{_zh_fields}){_ws}>"
+    rf"|[（(【]{_ws}{_zh_fill}|【{_zh_fields}】|xxx|(?:xx|××){FAR}|lorem|{_opens}.*{_fences}|{_fences}.*{_opens}",
 )
 _code = re.compile(
     r"[;{]\s*$|^\s*(?:def|class|import|from|function|public|const|let|var|if|for|while|return|#include|SELECT|<\?php|<!DOCTYPE|<html)\b"
@@ -76,8 +91,8 @@ def placeholder(examples: Sequence[Example]) -> Iterator[Score]:
 
     Code, mathematics and rows about templates, formats and markup are left out; so are the sender's own blanks in a letter.
     """
-    for row in examples:
-        found = _find(row)
+    for row, may_hold in _sieve.sift(examples, whole):
+        found = _find(row) if may_hold else None
         why = (
             say(f"unfilled slot in the {found[0]}: {found[1]}", f"{_ZH[found[0]]}中有未填的空位：{found[1]}")
             if found

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from zhiling import text
 from zhiling.errors import say
@@ -15,19 +17,26 @@ from zhiling.registry import scorer
 from zhiling.score.format import format
 from zhiling.score.placeholder import placeholder
 from zhiling.score.refusal import refusal
+from zhiling.score.sieve import Sieve, parts
 from zhiling.types import Example, Score
+
+if TYPE_CHECKING:
+    from zhiling.text import Hashes, Ints
 
 __all__ = ["echo", "format", "language", "length", "placeholder", "refusal"]
 
 RUN = {"zh": 14, "ja": 14, "ko": 14}  # tokens in a row that are a repetition and no coincidence: characters ...
 RUN_WORDS = 8  # ... or words
+LONGEST_RUN = max(RUN_WORDS, *RUN.values())
+SLOTS = 2048  # bits of a row's prompt
 
 
 @scorer("length", low=0, high=math.inf, better="none", langs=("zh", "en"))
 def length(examples: Sequence[Example]) -> Iterator[Score]:
     """The output's length in what a reader counts: characters in Chinese, words elsewhere."""
-    for row in examples:
-        yield Score(row.id, "length", float(text.length(row.output)))
+    for part in parts(examples):
+        for row, size in zip(part, text.lengths([row.output for row in part]), strict=True):
+            yield Score(row.id, "length", float(size))
 
 
 @scorer("echo", low=0, high=1, better="low", langs=("zh", "en"))
@@ -36,16 +45,58 @@ def echo(examples: Sequence[Example]) -> Iterator[Score]:
 
     A short answer taken from the prompt is no echo, unless it is the whole instruction. None for an output without words.
     """
-    for row in examples:
-        said = text.tokens(row.output)
-        if not said:
-            yield Score(row.id, "echo", None, say("the output has no words", "输出没有文字"))
-            continue
-        run = RUN_WORDS if row.output.isascii() else RUN.get(text.lang(row.output), RUN_WORDS)
-        if len(said) < run:
-            yield Score(row.id, "echo", float(len(said) > 2 and said == text.tokens(row.instruction)))
-        else:
-            yield Score(row.id, "echo", round(_repeated(said, text.tokens(row.prompt), run) / len(said), 4))
+    for part in parts(examples):
+        for row, size, may_echo in zip(part, *_echoing(part), strict=True):
+            if size:
+                yield Score(row.id, "echo", _echoed(row) if may_echo else 0.0)
+            else:
+                yield Score(row.id, "echo", None, say("the output has no words", "输出没有文字"))
+
+
+def _echoed(row: Example) -> float:
+    said = text.tokens(row.output)
+    run = RUN_WORDS if row.output.isascii() else RUN.get(text.lang(row.output), RUN_WORDS)
+    if len(said) < run:
+        return float(len(said) > 2 and said == text.tokens(row.instruction))
+    return round(_repeated(said, text.tokens(row.prompt), run) / len(said), 4)
+
+
+def _echoing(rows: Sequence[Example]) -> tuple[list[int], list[bool]]:
+    """How many tokens each output has, and whether it may echo: most do not, and are done.
+
+    It may where RUN_WORDS tokens in a row may stand in the prompt, by their hashes, or where a short one begins with the same token. A
+    prompt is a line of SLOTS bits, those of its runs of four tokens set, so that now and then a run is taken for one of the prompt.
+    """
+    import numpy as np
+
+    mine, many = _hashes([row.output for row in rows])
+    theirs, asked = _hashes([row.prompt for row in rows])
+    place, owner = np.arange(len(rows)), np.repeat(np.arange(len(rows)), many)
+    slots = np.zeros(len(rows) * SLOTS, dtype=bool)
+    slots[np.repeat(place, asked)[3:] * SLOTS + _slots(theirs)] = True
+    hits = np.cumsum(slots[owner[3:] * SLOTS + _slots(mine)], dtype=np.int64)
+    hits = np.concatenate([[0], hits])
+    last = RUN_WORDS - 1
+    at = np.flatnonzero(hits[RUN_WORDS - 3 :] - hits[: 3 - RUN_WORDS] == RUN_WORDS - 3)
+    may = np.zeros(len(rows), dtype=bool)
+    may[owner[at[owner[at] == owner[at + last]]]] = True
+    short = np.flatnonzero((many > 2) & (many < LONGEST_RUN) & (asked > 0))
+    may[short] |= mine[(np.cumsum(many) - many)[short]] == theirs[(np.cumsum(asked) - asked)[short]]
+    return many.tolist(), may.tolist()
+
+
+def _hashes(texts: Sequence[str]) -> tuple[Hashes, Ints]:
+    import numpy as np
+
+    hashes, counts = zip(*text.hashed(texts), strict=True)
+    return np.concatenate(hashes), np.concatenate(counts)
+
+
+def _slots(hashes: Hashes) -> Ints:
+    """For each run of four tokens, by its last one, a number below SLOTS."""
+    pairs = hashes[:-1] * text.BASE + hashes[1:]
+    slots: Ints = (text.mix(pairs[:-2] * text.BASE + pairs[2:]) % SLOTS).astype("int64")
+    return slots
 
 
 def _repeated(said: Sequence[str], asked: Sequence[str], run: int) -> int:
@@ -84,7 +135,7 @@ _named = {
     r"|荷兰语|拉丁语|瑞典语|波兰语|土耳其语|越南语|印尼语|拼音",
     "": r"hindi|greek|hebrew|thai|bengali|tamil|sanskrit|印地语|希腊语|希伯来语|泰语|梵语",
 }
-_ascii_names = tuple(name for names in _named.values() for name in names.split("|") if name.isascii())
+_ascii_names = [name for names in _named.values() for name in names.split("|") if name.isascii()]
 _languages = {script: re.compile(names, re.IGNORECASE) for script, names in _named.items()}
 # Asking for one of these, a row may rightly be answered in another script.
 _elsewhere = re.compile(
@@ -94,6 +145,9 @@ _elsewhere = re.compile(
     re.IGNORECASE,
 )
 _letter = re.compile("[A-Za-z]")
+_words = re.compile("[a-z]+")
+_far = re.compile("[\u2e80-\U0010ffff]")  # no letter before is written as a Chinese character, folded or not
+_han = re.compile(f"[{text.HAN}]")
 _code = re.compile(
     r"```|!\[|^\s*(?:def|class|for|while|if|import|from|select|create|insert|update|public|function|var|let|const|#include)\b|[;{}]\s*$|\w\(.*\)\s*$",
     re.MULTILINE | re.IGNORECASE,
@@ -107,6 +161,13 @@ _into = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 
+# In ASCII no language is asked for without a name of one after such a word.
+_names_one = Sieve(
+    r"(?:translat|render|put|convert|rewrite|say|write|answer|respond|reply|explain|summari|describe).*\b(?:in|into|to) "
+    rf"(?:(?:simplified|traditional|modern|classical|standard|plain|the) )?[A-Za-z]*(?:{'|'.join(_ascii_names)})",
+    "",
+)
+
 
 @scorer("language", low=0, high=1, better="high", langs=("zh", "en"))
 def language(examples: Sequence[Example]) -> Iterator[Score]:
@@ -116,14 +177,14 @@ def language(examples: Sequence[Example]) -> Iterator[Score]:
     or the input is written in. None where that cannot be decided: no letters, code, a short label or name in another script, a
     translation that does not say into what, scripts that `text.lang` does not know.
     """
-    for row in examples:
-        value, why = _speaks(row)
+    for row, names_one in _names_one.sift(examples, attrgetter("instruction")):
+        value, why = _speaks(row, _target(row.instruction) if names_one else None)
         yield Score(row.id, "language", value, why)
 
 
-def _speaks(row: Example) -> tuple[float | None, str]:
+def _speaks(row: Example, asked: str | None) -> tuple[float | None, str]:
+    """What the scorer says, where the instruction says to answer in the script `asked`."""
     said = _scripts(row.output)
-    asked = _target(row.instruction)
     wanted = {asked} if asked is not None else _scripts(row.instruction) | _scripts(row.input)
     if not said:
         return None, say("the output has no letters that tell a language", "输出中没有可判断语言的文字")
@@ -148,18 +209,19 @@ def _scripts(passage: str) -> set[str]:
     main = text.lang(passage)
     if main not in ("zh", "latin"):
         return {main} - {""}
-    pieces = text.tokens(passage)
-    han = sum("\u3400" <= piece[0] <= "\u9fff" for piece in pieces)
-    latin = sum(piece[0].isascii() and piece[0].isalpha() for piece in pieces)
-    return {main} | {name for name, count in (("zh", han), ("latin", latin)) if count >= SHARE * len(pieces)}
+    if main == "latin" and not _far.search(passage):
+        return {main}
+    folded = text.normalise(passage)
+    if main == "zh" and len(_words.findall(folded)) < SHARE * len(_han.findall(folded)):
+        return {main}  # fewer words than so many of the characters alone are few among all tokens
+    heads = [piece[0] for piece in text.tokens(folded)]
+    han = sum("\u3400" <= head <= "\u9fff" for head in heads)
+    latin = sum(head.isascii() and head.isalpha() for head in heads)
+    return {main} | {name for name, count in (("zh", han), ("latin", latin)) if count >= SHARE * len(heads)}
 
 
 def _target(instruction: str) -> str | None:
     """The script of the language that the instruction says to answer in; None where it says none."""
-    if instruction.isascii():  # then no target without the name of a language: most instructions are done
-        low = instruction.lower()
-        if not any(name in low for name in _ascii_names):
-            return None
     target = None
     for found in _into.finditer(instruction):
         name = next(filter(None, found.groups()))

@@ -1,32 +1,24 @@
 """Shingle sets of many texts at once: what `text.shingles` says, as numpy arrays of 64-bit hashes.
 
-A whole block of texts is one array of code points; a table tells separators, word characters and CJK characters apart, and
-the hashes of all tokens come from one running sum of c * BASE**i (mod 2**64), scaled back by the inverse power at each token's
-start (Karp & Rabin 1987). The n-grams are then sums over neighbouring tokens. No Python runs per token, which makes this
+The tokens come hashed from `text.hashed`; the n-grams are sums over neighbouring ones. No Python runs per token, which makes this
 some five times faster than building sets of tuples; the sets are the same, up to the chance that two 64-bit hashes collide.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiling.text import CJK
+from zhiling.text import BASE, hashed, mix
 
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 Often = Callable[[Hashes], Ints]
 
-BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse mod 2**64
-BLOCK = 1 << 20  # characters handled at once: the arrays stay in the processor's cache
 LOW = 0xFFFFFFFF
-SEPARATOR, WORD, SINGLE, APOSTROPHE = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +47,7 @@ class Sets:
 
 def build(texts: Iterable[str], n: int = 3) -> Sets:
     """The shingle sets of the texts: n words, or n characters in scripts without spaces; see `text.shingles`."""
-    parts = [ngrams(*block, n) for block in tokens(texts)]
+    parts = [ngrams(*block, n) for block in hashed(texts)]
     hashes = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, dtype=np.uint64)
     return gather(hashes, np.concatenate([part[1] for part in parts]) if parts else np.zeros(0, dtype=np.int64))
 
@@ -93,72 +85,6 @@ def _distinct(keys: Ints) -> Ints:
     return keys[np.r_[True, keys[1:] != keys[:-1]]] if len(keys) else keys
 
 
-def tokens(texts: Iterable[str]) -> Iterator[tuple[Hashes, Ints]]:
-    """The hashes of the tokens of all texts, text after text, and how many each text has, for some thousand texts at a time."""
-    block: list[str] = []
-    size = 0
-    for text in texts:
-        block.append(text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).lower())
-        size += len(block[-1]) + 1
-        if size >= BLOCK:
-            yield _tokens(block)
-            block, size = [], 0
-    if block:
-        yield _tokens(block)
-
-
-@cache
-def _kinds() -> NDArray[np.uint8]:
-    """For each code point: separator, part of a word, a token of its own, or apostrophe (a separator unless inside a word)."""
-    every = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
-    table = np.zeros(0x110000, dtype=np.uint8)
-    for found in re.finditer(r"[^\W_]+", every):
-        table[found.start() : found.end()] = WORD
-    for found in re.finditer(f"[{CJK}]+", every):
-        table[found.start() : found.end()] = SINGLE
-    table[[ord("'"), ord("’")]] = APOSTROPHE
-    return table
-
-
-@cache
-def _powers(size: int) -> tuple[Hashes, Hashes]:
-    up, down = np.full(size, BASE, dtype=np.uint64), np.full(size, pow(BASE, -1, 1 << 64), dtype=np.uint64)
-    up[0] = down[0] = 1
-    return np.multiply.accumulate(up), np.multiply.accumulate(down)
-
-
-def _mix(x: Hashes) -> Hashes:
-    """The splitmix64 finaliser: every input bit reaches every output bit."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _tokens(block: Sequence[str]) -> tuple[Hashes, Ints]:
-    """The hashes of the tokens of all texts, and how many each text has."""
-    joined = "\n".join(block) + "\n"
-    ends = np.cumsum(np.fromiter(map(len, block), dtype=np.int64, count=len(block)) + 1)
-    codes: NDArray[np.unsignedinteger]
-    if joined.isascii():
-        codes = np.frombuffer(joined.encode("ascii"), dtype=np.uint8)
-    else:
-        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    kinds = _kinds()[codes]
-    inside = kinds == WORD
-    quotes = np.flatnonzero(kinds[1:] == APOSTROPHE) + 1  # the text's last character is a line break: quotes + 1 exists
-    inside[quotes[inside[quotes - 1] & inside[quotes + 1]]] = True
-    steps = np.diff(inside.view(np.int8), prepend=np.int8(0))
-    first, last = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
-    single = np.flatnonzero(kinds == SINGLE)
-    if len(single):
-        first, last = np.sort(np.concatenate([first, single])), np.sort(np.concatenate([last, single + 1]))
-    up, down = _powers(max(2 * BLOCK, 1 << len(codes).bit_length()))
-    running = np.zeros(len(codes) + 1, dtype=np.uint64)
-    np.cumsum(codes * up[: len(codes)], out=running[1:])
-    counts = np.diff(np.searchsorted(first, ends), prepend=0)
-    return _mix((running[last] - running[first]) * down[first]), counts
-
-
 def ngrams(tokens: Hashes, counts: Ints, n: int) -> tuple[Hashes, Ints]:
     """The hashes of the n-grams of each text; a text shorter than n has one gram, all of it, and an empty one none."""
     many = np.where(counts >= n, counts - n + 1, np.minimum(counts, 1))
@@ -169,4 +95,4 @@ def ngrams(tokens: Hashes, counts: Ints, n: int) -> tuple[Hashes, Ints]:
     hashes = np.zeros(len(at), dtype=np.uint64)
     for j in range(n):
         hashes = hashes * np.uint64(BASE) + np.where(left > j, padded[at + j], np.uint64(0))
-    return _mix(hashes), many
+    return mix(hashes), many

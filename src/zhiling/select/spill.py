@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiling.select.shingles import Hashes, Ints, Sets, gather, ngrams, tokens
+from zhiling.select.shingles import Hashes, Ints, Sets, gather, ngrams
+from zhiling.text import hashed
 
 RESIDENT = 1 << 22  # tokens of which shingle sets are made at once: some 100 bytes of memory each at the peak
 AT_ONCE = 1 << 18  # numbers looked up between two sweeps of the memory
@@ -72,7 +73,7 @@ class Tokens:
     def __init__(self, rows: Iterable[Iterable[str]], texts: int, folder: Path | None = None) -> None:
         held, counts, size = list[Hashes](), list[Ints](), 0
         self._spill: Spill | None = None
-        for hashes, many in tokens(chain.from_iterable(rows)):
+        for hashes, many in hashed(chain.from_iterable(rows)):
             size += len(hashes)
             counts.append(many.astype(np.int32))
             held.append(hashes)
