@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from zhiling.cli import app
 from zhiling.errors import DataError, EngineError, ProviderError, RecipeError
 from zhiling.proof import tuning
+from zhiling.proof.sides import base_of, side
 from zhiling.tune.log import read
 from zhiling.tune.remote import job, state
 from zhiling.tune.remote.base import Base
@@ -306,6 +307,8 @@ def test_other_rows_do_not_take_the_place_of_a_job_under_way(
     server.trouble = {"look": ["500"]}
     with pytest.raises(ProviderError, match="goes on at the provider"):
         tune()
+    with pytest.raises(RecipeError, match="the provider's job is not finished"):
+        side(str(tmp_path / "out"))
     with pytest.raises(RecipeError, match=r"a job of other rows or settings \(ftjob-0\) is under way here"):
         tune(epochs=1)
     with pytest.raises(RecipeError, match="still under way"):
@@ -492,6 +495,8 @@ def test_the_tuned_model_is_evaluated_and_compared_with_its_base(
     assert (found["overall"]["base"], found["overall"]["tuned"]) == (0.0, 1.0) and found["spent"]["base"]["calls"] >= 24
     ran = CliRunner().invoke(app, ["evaluate", "out", str(data), "--trained-on", str(data)])
     assert isinstance(ran.exception, DataError) and "contaminated" in str(ran.exception)
+    ran = CliRunner().invoke(app, ["export", "out", "--format", "merged", "-o", "m"])
+    assert ran.exit_code != 0 and "lives at its provider" in str(ran.exception) + ran.output
 
 
 def test_the_command_plans_tunes_and_speaks_chinese(
@@ -535,6 +540,7 @@ def test_the_command_plans_tunes_and_speaks_chinese(
         (["tune", "a.jsonl", "-o", "x", "--base", "opneai:gpt"], "did you mean 'openai:gpt'"),
         (["tune", "a.jsonl", "-o", "x", "--base", "openai:gpt", "--set", "epohcs=2"], "did you mean 'epochs'"),
         (["tune", "a.jsonl", "-o", "x", "--base", "openai:gpt"], "no such file"),
+        (["tune", "a.jsonl", "-o", "x", "--base", "openai:gpt", "--ranks", "2"], "as it sees fit"),
     ],
 )  # fmt: skip
 def test_a_mistake_on_the_command_line_is_one_line(
@@ -583,10 +589,9 @@ def test_a_recipe_names_the_provider_and_proves_the_model(server: TuningServer, 
     assert summary.tuned["model"].startswith("ft:") and summary.results["overall"]["n"] > 0
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert f"openai:{MODEL}" in page
-    from zhiling.proof.sides import base_of, side
-
     named = side(str(tmp_path / "run"))
     assert named.entry["model"] == summary.tuned["model"] and named.run == tmp_path / "run"
     assert base_of([named]).entry["model"] == MODEL
+    assert tuning.settings_here(load(recipe).tune) == {}  # what advises on tuning here does not read them
     with pytest.raises(RecipeError, match="knows no 'rank'"):
         Run(load(write(tmp_path / "bad", tune={**asked, "rank": 8})), tmp_path / "bad-run", workers=1).execute()

@@ -61,13 +61,14 @@ def gather(source: Path) -> Rows:
 
 
 def _of_run(folder: Path) -> Rows:
+    from zhiling.proof.tuning import settings_here
     from zhiling.recipe import load
     from zhiling.store import current, read
 
     recipe = load(folder / "recipe.yaml") if (folder / "recipe.yaml").exists() else None
     rows = [row for done in current(folder) for row in read(folder, done.of("kept")) if isinstance(row, Example)]
     tasks = {name: spec.task(name) for name, spec in recipe.tasks.items()} if recipe else {}
-    settings = recipe.tune.settings if recipe and recipe.tune else {}
+    settings = settings_here(recipe.tune if recipe else None)
     return Rows(len(rows), tuple(_few(rows)), tasks or _guessed(rows), settings)
 
 
@@ -81,6 +82,7 @@ def _of_file(path: Path) -> Rows:
 def _of_recipe(path: Path) -> Rows:
     """Each usable record as one row, worded by its task's description: what a run would make of it is as long, within a few words."""
     from zhiling.data import Source, expand, read
+    from zhiling.proof.tuning import settings_here
     from zhiling.recipe import load
 
     recipe = load(path)
@@ -96,7 +98,7 @@ def _of_recipe(path: Path) -> Rows:
                     given = "\n".join(record.fields.get(key, "") for key in task.inputs)
                     rows.append(Example(name, task.description, given, record.fields.get(task.target, "")))
     tasks = {name: spec.task(name) for name, spec in recipe.tasks.items()}
-    return Rows(len(rows), tuple(_few(rows)), tasks, recipe.tune.settings if recipe.tune else {})
+    return Rows(len(rows), tuple(_few(rows)), tasks, settings_here(recipe.tune))
 
 
 def _few(rows: Sequence[Example]) -> list[Example]:

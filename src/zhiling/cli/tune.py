@@ -72,6 +72,9 @@ def tune(
         raise RecipeError(say("no rows to tune on", "没有指定训练数据"), where="RUN|FILES", mend=mend)
     given = _given(sets or [])
     if (named := base_of(model)) is not None:
+        if ranks > 1 or engine != "local":
+            mend = say("leave out --ranks and --engine", "请去掉 --ranks 与 --engine")
+            raise RecipeError(say("the provider tunes as it sees fit", "微调方式由提供方决定"), where="tune", mend=mend)
         from zhiling.cli.tune_remote import elsewhere
 
         elsewhere(named, sources, out, given, form, plan=plan, again=again, as_json=as_json)
@@ -177,10 +180,9 @@ def show_tokens(source: Path, base: str, page: Path | None, as_json: bool) -> No
     sees = Sees.ANSWER
     if (source / "recipe.yaml").exists():
         from zhiling import recipe
-        from zhiling.proof import prove
+        from zhiling.proof import prove, tuning
 
-        spec = recipe.load(source / "recipe.yaml").tune
-        sees = prove.settings_of(spec.settings).sees if spec else sees
+        sees = prove.settings_of(tuning.settings_here(recipe.load(source / "recipe.yaml").tune)).sees
     rows = tokens.shown(islice(_rows([source], ""), SHOWN * (5 if page else 1)), base, sees)
     if page is not None:
         print(tokens.page(rows, page))

@@ -50,6 +50,11 @@ def find(source: Path, base: str = "") -> Tuned:
     here = out / "model"
     if not here.is_dir():
         here = out
+    if _at_a_provider(out):
+        mend = say("ask it there; its rows can be exported", "请在提供方调用它；其训练数据可以导出")
+        raise DataError(
+            say("the tuned model lives at its provider", "微调后的模型在提供方处"), where=str(source), mend=mend
+        )
     if not any((here / name).is_file() for name in ("adapter_config.json", "config.json")):
         started = (out / "metrics.jsonl").is_file()
         raise DataError(
@@ -75,11 +80,21 @@ def find(source: Path, base: str = "") -> Tuned:
 
 
 def _named(out: Path) -> str:
-    """The base that `zhiling tune` noted."""
+    """The base that `zhiling tune` noted, "" for a folder of other origin."""
+    return str(_done(out).get("base") or "")
+
+
+def _at_a_provider(out: Path) -> bool:
+    """Whether `zhiling tune` tuned or tunes a provider's model from this folder."""
+    return "remote" in _done(out) or (out / "tuning.json").is_file()
+
+
+def _done(out: Path) -> dict[str, Any]:
     try:
-        return str(json.loads((out / "done.json").read_text(encoding="utf-8"))["base"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""  # a folder of other origin: only its own name is known
+        held = json.loads((out / "done.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return held if isinstance(held, dict) else {}
 
 
 def export_model(

@@ -114,6 +114,9 @@ def _folder(text: str, place: Path) -> Side:
     if made is not None:
         run = made.parent.parent if (made.parent.parent / "journal.sqlite").exists() else None
         return _tuned(text, made.parent / "model", made, run)
+    if (place / "tuning.json").exists():
+        mend = say("run the same zhiling tune command again", "请重新运行同一 zhiling tune 命令")
+        raise RecipeError(say("the provider's job is not finished", "提供方的任务尚未完成"), where=text, mend=mend)
     if (place / "adapter_config.json").exists():
         base = str(json.loads((place / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path") or "")
         return Side(text, {**_local(base), "adapter": str(place)}, None, base)

@@ -19,7 +19,13 @@ from zhiling.tune.remote.cost import rate_of
 from zhiling.types import Example, Usage
 
 if TYPE_CHECKING:
+    from zhiling.recipe import TuneSpec
     from zhiling.tune.remote.rows import Line
+
+
+def settings_here(spec: TuneSpec | None) -> Mapping[str, Any]:
+    """A recipe's settings of a tuning on this machine; none where it tunes nothing, or at a provider."""
+    return {} if spec is None or base_of(spec.model) is not None else spec.settings
 
 
 def check(base: str, given: Mapping[str, Any], where: str = "tune") -> None:

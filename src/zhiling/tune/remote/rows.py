@@ -111,14 +111,14 @@ def prepare(
             said = _checked(line, tuning, bad)
             if said is not None:
                 file.write(said)
-                drawn[line.task].append((content_id(VALIDATION, seed, said.decode()), count))
+                if share > 0:
+                    drawn[line.task].append((content_id(VALIDATION, seed, said.decode()), count))
                 count += 1
         _refuse(bad)
     aside = set[int]()
-    if share > 0:
-        for places in drawn.values():  # each task gives its share: at least one row, but never its last one
-            few = min(max(round(share * len(places)), 1), len(places) - 1)
-            aside |= {place for _, place in sorted(places)[:few]}
+    for places in drawn.values():  # each task gives its share: at least one row, but never its last one
+        few = min(max(round(share * len(places)), 1), len(places) - 1)
+        aside |= {place for _, place in sorted(places)[:few]}
     made = _divided(out, aside, more, tuning, bad)
     (out / ".rows.jsonl").unlink()
     _within(made, tuning.limits)

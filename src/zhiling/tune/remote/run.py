@@ -55,7 +55,8 @@ def planned(
     share = settings.validation if isinstance(settings.validation, float | int) else 0.0
     files = prepare(heard(), more, out, tuning, share, settings.seed)
     parts = [[name, file.sha] for name, file in sorted(files.items())]
-    key = content_id("tuning", str(base), tuning.entry(), settings.told(), settings.suffix, parts)
+    place = {name: value for name, value in tuning.entry().items() if name != "key_env"}
+    key = content_id("tuning", str(base), place, settings.told(), settings.suffix, parts)
     cost = estimate(files[TRAINING], settings.epochs, tuning.identity, settings.price)
     return Plan(files, cost, key, list(tasks))
 
