@@ -9,7 +9,8 @@ answer to another question. Refused is 0.0; a row that could not be checked (Non
 Figures: NAME_accepted and NAME_refused per verifier; cage (the one that was used); sql_drawn_execute (share of kept drawn rows whose query
 runs, on twelve databases), sql_attacks_contained; code_solutions_pass, and code_mutants_noticed (of all faults drawn for rows that pass: one
 that changes nothing and tests that miss one cannot be told apart by running, so it is a lower bound; code_refused is of one fault a row, the
-plainest, a function that does nothing); nli_hypothesis_only and nli_commonest (accuracies on OCNLI).
+plainest, a function that does nothing); nli_hypothesis_only with its interval and nli_commonest (accuracies on OCNLI); nli_fresh and
+nli_fresh_after (accuracy on another file of it of what its hypotheses teach, before and after `hypothesis_only` dropped nli_dropped of it).
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ import platform
 import re
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from zhiling import registry
 from zhiling.construct import cage
@@ -319,13 +323,34 @@ def summary(data: Path, quick: bool) -> dict[str, Any]:
 
 def nli(data: Path, quick: bool) -> dict[str, Any]:
     """OCNLI: no label is confirmed without a judge; labels outside the set are refused. And what hypotheses alone give away."""
-    from zhiling.construct.verify.nli import LABELS, hypothesis_only, pair_of
+    from zhiling.nli import LABELS
+    from zhiling.select.hypothesis import alone, hypothesis_only
 
     rows = [r for r in jsonl(data / "11_zh_tasks/ocnli_dev.jsonl.gz") if r["label"] in LABELS]
     made = [Example("t", "判断关系。", f"前提：{r['sentence1']}\n假设：{r['sentence2']}", r["label"]) for r in rows]
     wrong = [Example("t", "判断关系。", row.input, "也许吧") for row in made]
-    found, commonest = hypothesis_only([pair for row in made if (pair := pair_of(row))])
-    return {**beside("nli", made, wrong), "figures": {"nli_hypothesis_only": found, "nli_commonest": commonest}}
+    left = {verdict.example for verdict in hypothesis_only(made, seed=0) if verdict.kept}
+    fresh = [r for r in jsonl(data / "11_zh_tasks/ocnli_train3k_sample.jsonl.gz") if r["label"] in LABELS]
+    others = [Example("t", "判断关系。", f"前提：{r['sentence1']}\n假设：{r['sentence2']}", r["label"]) for r in fresh]
+    (told,), some = alone(made), [row for row in made if row.id in left]
+    figures = {
+        "nli_hypothesis_only": told.accuracy, "nli_hypothesis_low": told.low, "nli_hypothesis_high": told.high, "nli_commonest": told.commonest,
+        "nli_dropped": round(1 - len(some) / len(made), 4), "nli_fresh": carried(made, others), "nli_fresh_after": carried(some, others),
+        "nli_fresh_commonest": round(max(Counter(r["label"] for r in fresh).values()) / len(fresh), 4),
+    }  # fmt: skip
+    return {**beside("nli", made, wrong), "figures": figures}
+
+
+def carried(taught: list[Example], others: list[Example]) -> float:
+    """Accuracy on rows of another file of what hypotheses taught: what `hypothesis_only` is for, measured where nothing was dropped."""
+    from zhiling.nli import LABELS, pair_of
+    from zhiling.select.hypothesis import _Bags, _bags, _learnt
+
+    pairs = [pair for row in (*taught, *others) if (pair := pair_of(row))]
+    bags, truth = _bags(pairs), np.array([LABELS.index(pair.label) for pair in pairs])
+    weights = _learnt(_Bags(bags[: len(taught)]), truth[: len(taught)])
+    right = _Bags(bags[len(taught) :]).times(weights).argmax(axis=1) == truth[len(taught) :]
+    return round(float(right.mean()), 4)
 
 
 def dialogue(data: Path, quick: bool) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from zhiling import registry
 from zhiling.construct.numerals import han_value
 from zhiling.construct.verify.arithmetic import evaluate
 from zhiling.construct.verify.arithmetic import judged as sums
-from zhiling.construct.verify.nli import Pair, balance, hypothesis_only, pair_of
 from zhiling.construct.verify.subtitles import Cue, cues, srt
 from zhiling.construct.verify.translation import missing_numbers
 from zhiling.construct.verify.verse import syllables
@@ -443,32 +442,6 @@ def test_a_label_of_inference_needs_an_independent_judge():
     assert (
         "A man is awake." in asked[0].messages[-1][1] and "contradiction" not in asked[0].messages[-1][1].split("\n")[1]
     )
-
-
-def test_labels_that_hypotheses_give_away_are_found(shared):
-    biased = [
-        Pair("p", f"a man {word} {n}", label)
-        for n in range(40)
-        for label, word in (("contradiction", "never"), ("entailment", "is"), ("neutral", "perhaps"))
-    ]
-    fair = [
-        Pair("p", f"a man number {n}", label) for n in range(40) for label in ("contradiction", "entailment", "neutral")
-    ]
-    assert (
-        hypothesis_only(biased)[0] > 0.9
-        and hypothesis_only(fair)[0] < 0.45
-        and hypothesis_only(fair)[1] == pytest.approx(1 / 3)
-    )
-    assert balance(fair) == pytest.approx({"entailment": 1 / 3, "neutral": 1 / 3, "contradiction": 1 / 3})
-    rows = lines(shared / "11_zh_tasks/ocnli_dev.jsonl.gz")
-    real = [
-        pair_of(Example("t", "判断关系。", f"前提：{r['sentence1']}\n假设：{r['sentence2']}", r["label"]))
-        for r in rows
-        if r["label"] in ("entailment", "neutral", "contradiction")
-    ]
-    assert None not in real
-    found, commonest = hypothesis_only(real)
-    assert commonest < found < 0.75  # OCNLI is known to give some of it away
 
 
 # --- spans, summaries, dialogues

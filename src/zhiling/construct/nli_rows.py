@@ -3,7 +3,7 @@
 premise -> a sentence that must, may, or cannot be true (Bowman et al. 2015) -> form, language, novelty -> rows for an independent judge
 
 Whether the label holds is for the verifier `nli`, with a model that did not write the hypotheses; whether hypotheses alone give labels away
-is told of the whole set by `verify.nli.hypothesis_only`.
+is told of the whole set in the report, and the selector `hypothesis_only` drops the rows that do.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from zhiling.construct.generate.asking import Asking, Said, book, styled
 from zhiling.construct.generate.checks import Leak, loops, spoken
 from zhiling.construct.generate.floor import Made
 from zhiling.construct.generate.repair import failed
-from zhiling.construct.verify.nli import LABELS
 from zhiling.errors import say
 from zhiling.llm.parse import unquote
+from zhiling.nli import LABELS
 from zhiling.registry import constructor
 from zhiling.text import lang as language
 from zhiling.text import normalise, tokens

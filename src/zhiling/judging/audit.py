@@ -21,6 +21,7 @@ from zhiling.pool import Book, Marks, Pool
 from zhiling.run import Watch
 from zhiling.score.answers import margins
 from zhiling.score.lacks_input import lacks_input
+from zhiling.select.hypothesis import Alone, alone
 from zhiling.text import cut
 from zhiling.types import Example, Score
 
@@ -51,7 +52,7 @@ class Audit:
     """All that was found. `lengths` are percentiles of the outputs in words or characters, `sound` the rows without any finding.
 
     `doubtful` are findings among the `diversity.looked` rows of the sample alone: each blames about one sound row in a hundred as well, so
-    that they count as findings only where there are more.
+    that they count as findings only where there are more. `alone` is what hypotheses tell of labels, where the sample holds such rows.
     """
 
     rows: int
@@ -61,6 +62,7 @@ class Audit:
     lengths: dict[str, float]
     diversity: Diversity
     doubtful: list[Finding]
+    alone: list[Alone]
     folder: Path
 
 
@@ -132,6 +134,7 @@ def audit(asked: Asked, folder: Path, *, watch: Watch | None = None, **how: Any)
         _percentiles(lengths),
         varied,
         _doubtful(sample, embedder),
+        alone(sample.rows()),
         folder,
     )
 
@@ -176,6 +179,8 @@ def lines(found: Audit) -> list[str]:
     if not found.findings:
         out.append(say("nothing found", "未发现问题"))
     out += ["", *diversity.lines(found.diversity)]
+    if found.alone:
+        out += ["", *(one.said() for one in found.alone)]
     if found.doubtful:
         looked = found.diversity.looked
         head = say(
@@ -199,6 +204,7 @@ def grouped(found: Audit) -> dict[str, Any]:
         "output_length": found.lengths,
         "duplicates": counts.get("duplicate_exact", 0) + counts.get("duplicate_near", 0),
         "diversity": found.diversity.told(),
+        "hypothesis_only": [one.told() for one in found.alone],
         "doubtful": [{"code": f.code, "rows": f.rows, "first": f.first} for f in found.doubtful],
         "findings": [{"code": f.code, "rows": f.rows, "first": f.first} for f in found.findings],
     }
