@@ -9,6 +9,7 @@ from typing import Any
 
 from zhiling.report import rows, scores
 from zhiling.report.rows import PROMPT, Text, place
+from zhiling.select.hypothesis import Alone
 from zhiling.store import views
 from zhiling.text import cut
 
@@ -57,7 +58,10 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Everything that the page shows of a run's tables. `ledger` counts rows by state; it is empty before selection."""
+    """Everything that the page shows of a run's tables. `ledger` counts rows by state; it is empty before selection.
+
+    `alone` is what hypotheses tell of labels without their premises, where rows for natural language inference were kept.
+    """
 
     records: int
     heldout: int
@@ -72,6 +76,7 @@ class Tables:
     winners: tuple[rows.Wording, ...]
     losers: tuple[rows.Wording, ...]
     lost_wordings: int
+    alone: tuple[Alone, ...]
 
     def by_way(self, field: str) -> dict[str, int | None]:
         """Totals of one field of `ways` by way, in the order of telling; None where it is not known."""
@@ -101,6 +106,7 @@ def tables(folder: Path, samples: int) -> Tables:
             winners=rows.winners(db, bool(ledger)),
             losers=losers,
             lost_wordings=lost,
+            alone=rows.alone_told(db),
         )
 
 

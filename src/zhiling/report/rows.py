@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zhiling.select.hypothesis import Alone, alone
 from zhiling.text import cut
+from zhiling.types import Example
 
 MOST = 4000  # characters of a text that the page carries
 REASON = 300  # characters of a reason
@@ -207,3 +209,21 @@ def quarantined(db: Any, most: int = 10) -> tuple[tuple[str, str, Text], ...]:
         limit {most}
     """).fetchall()
     return tuple((cut(where, REASON), cut(why, REASON), as_text(said)) for where, why, said in found)
+
+
+NAMED = "'(?i)premise|sentence ?1|first sentence|前提|句子一|句子1|第一句'"
+
+
+def alone_told(db: Any, most: int = 20_000) -> tuple[Alone, ...]:
+    """What the kept rows' hypotheses alone tell of their labels, by task and language; those dropped for it are told too, and teach nothing."""
+
+    def found(view: str, which: str) -> list[Example]:
+        said = db.execute(
+            f"select task, instruction, input, output from {view} as rows where {which} and"
+            f" regexp_matches(input || instruction, {NAMED}) order by id limit {most}"
+        )
+        return [Example(*row) for row in said.fetchall()]
+
+    gone = "exists (select 1 from verdicts where selector = 'hypothesis_only' and not kept and example = rows.id)"
+    kept = found("kept", "true")
+    return tuple(alone(kept, found("examples", gone))) if kept else ()

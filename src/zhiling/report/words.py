@@ -72,6 +72,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "select.exact": ("exact duplicates", "完全重复"),
     "select.near": ("near duplicates", "近似重复"),
     "select.threshold": ("below a threshold", "未达阈值"),
+    "select.hypothesis_only": ("label told from the hypothesis alone", "只看假设就能猜出标签"),
     "select.quota": ("beyond a task's quota", "超出任务配额"),
     "select.top": ("not among the top", "未进入前列"),
     "select.semantic": ("duplicates in meaning", "语义重复"),
@@ -186,6 +187,17 @@ WORDS: dict[str, tuple[str, str]] = {
     "losses.more": ("and {n} other kind of reason|and {n} other kinds of reason", "另有 {n} 类原因"),
     "losses.example": ("For example", "例如"),
     "losses.rival": ("Beaten by", "胜过它的行"),
+    "alone": ("Labels told from hypotheses alone", "只看假设猜标签"),
+    "alone.lead": (
+        "A small classifier that never saw a premise told the labels (cross-validated). Above chance, a model tuned on these rows can learn "
+        "habits of their writer instead of the task; the selector hypothesis_only drops the rows that show them most.",
+        "一个看不到前提的小分类器去猜标签（交叉验证）。高于碰巧水平时，模型会学到写作者的习惯而不是任务本身；"
+        "选择器 hypothesis_only 可去掉最明显的行。",
+    ),
+    "alone.accuracy": ("told right", "猜对比例"),
+    "alone.commonest": ("commonest label", "最常见标签"),
+    "alone.yes": ("gives labels away", "泄露标签"),
+    "alone.no": ("no better than chance", "不高于碰巧"),
     "quarantined": ("Unreadable lines", "读不出的行"),
     "quarantined.where": ("File and line", "文件与行号"),
     "quarantined.text": ("Text", "内容"),
