@@ -24,7 +24,7 @@ from zhiling.data import Source, expand, read
 from zhiling.embed import Use
 from zhiling.errors import ProviderError, say
 from zhiling.proof import tuning
-from zhiling.recipe import Recipe, Step
+from zhiling.recipe import Recipe, Step, TuneSpec
 from zhiling.text import length
 from zhiling.types import Example, Record, Request, Task, Template, Usage
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 PREFILL, TRAIN = 400.0, 180.0
 """Tokens per second of the embedded 135M model on two quiet cores: read at once, and trained with LoRA."""
+SCORE, WRITE = 1000.0, 110.0
+"""Its tokens per second of one core, in batches of 32: texts scored, and answers written by torch."""
 SAMPLE, BEGUN = 24, 200
 """Rows per task that a scorer is shown; first rows of each file, all of which a constructor that works on records is shown."""
 TRIED, LONGEST_TRY = 12, 256
@@ -76,6 +78,10 @@ def estimate(recipe: Recipe, folder: Path | None = None) -> list[dict[str, Any]]
         minutes = _minutes(recipe.tune.model, tokens, PREFILL)
         usd = tuning.expected(recipe.tune.model, recipe.tune.settings).ask_usd(int(rows * (size + 30)), 12 * rows)
         out.append(_row("evaluate", rows=rows, calls=2 * rows, tokens=tokens, minutes=minutes, usd=usd))
+        if recipe.evaluate.drift:
+            out.append(_drift(recipe.tune))
+        if recipe.evaluate.judge:
+            out.append(planner.judge(recipe.evaluate.judge, rows))
     out.append(_total(out))
     return out
 
@@ -131,6 +137,17 @@ class _Planner:
         asked: dict[str, dict[str, Request]] = {}
         _run(steps.score(step.kind, step.settings, examples, self._hand(asked, step)))
         return self._priced(f"score {step.kind}", made, asked, step.model, scale=made / len(examples))
+
+    def judge(self, name: str, rows: int) -> dict[str, Any]:
+        """Two calls for each held-out row, shown as sample rows with two answers of the length of their own."""
+        from zhiling.llm.dry import dry
+        from zhiling.score.judge import duels
+
+        asked: dict[str, dict[str, Request]] = {name: {}}
+        examples = self.examples() if rows else []
+        model = dry(self.model(name), asked[name])
+        _run(duels(examples, [row.output[::-1] for row in examples], model=model))
+        return self._priced("judge", rows, asked, name, scale=rows / max(1, len(examples)))
 
     def model(self, name: str) -> Model:
         """The recipe's model, opened and not asked."""
@@ -373,6 +390,20 @@ def _quota(recipe: Recipe) -> int | None:
         if step.kind == "top" and isinstance(rows, int):
             return rows
     return None
+
+
+def _drift(tune: TuneSpec) -> dict[str, Any]:
+    """The drift checks of the base and the tuned model: texts that are scored (written at a provider), and short answers."""
+    from zhiling.evaluate.drift import cost
+    from zhiling.proof import tuning
+    from zhiling.tune.remote.base import base_of
+
+    calls, prompt, written = cost(scores=base_of(tune.model) is None)
+    seconds = 2 * (prompt / SCORE + written / WRITE)
+    return _row(
+        "drift", calls=2 * calls, prompt_tokens=2 * prompt, completion_tokens=2 * written, tokens=2 * (prompt + written),
+        minutes=seconds / 60 if tune.model == "embedded" else None, usd=tuning.expected(tune.model, tune.settings).ask_usd(prompt, written),
+    )  # fmt: skip
 
 
 def _minutes(model: str, tokens: int, speed: float) -> float | None:

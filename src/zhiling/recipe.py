@@ -120,12 +120,14 @@ class TuneSpec:
 @dataclass(config=STRICT)
 class EvaluateSpec:
     """How many held-out rows per task both models answer (None: all), in at most how many tokens (None: enough for the longest
-    reference, by task), and how sure the interval is."""
+    reference, by task), how sure the interval is; `drift`: ask both general and dubious questions too; `judge`: the model that compares."""
 
     rows: int | None = None
     max_tokens: int | None = None
     confidence: float = 0.95
     batch: int = 32
+    drift: bool = True
+    judge: str = ""
 
 
 @dataclass(config=STRICT)
@@ -256,10 +258,12 @@ def build(data: Mapping[str, Any], here: Path, where: Where | None = None, text:
         score.insert(0, checks)
         must = [name for name in checks.settings["checks"] if raw.tasks[name].unverified == "drop"]
         select.insert(0, Step("verify", {"must": must}, "tasks"))
+    proof = EvaluateSpec() if raw.evaluate is True else raw.evaluate or None
+    _named((proof and proof.judge) or (), models, say("model", "模型"), where.at(("evaluate", "judge")))
     return Recipe(
         raw.name or "recipe", raw.seed, here, models, raw.tasks,
         construct, score, select,
-        _tune(raw.tune), (EvaluateSpec() if raw.evaluate is True else raw.evaluate or None),
+        _tune(raw.tune), proof,
         (ReportSpec() if raw.report is True else raw.report or None), raw.shard_rows, text,
         raw.budget, Path(os.path.expandvars(here / Path(raw.cache).expanduser())) if raw.cache else None,
     )  # fmt: skip

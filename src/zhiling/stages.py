@@ -249,6 +249,7 @@ def score(run: Run, examples: Sequence[Output]) -> list[Output]:
                 args = {**settings, "rows": shard, "tasks": run.tasks, "seed": run.recipe.seed, "here": run.recipe.here}
                 more = (plugin.versions(step.settings), named_files(step.settings, run.recipe.here))
                 works.append(Work(f"score/{step.kind}", f"{index:05d}", args, more))
+    works.sort(key=lambda work: work.shard)  # all scorers of a shard in turn: a worker reads it once
     for done in run.shards("steps:score_shard", "path", works):
         outputs += done.of("scores")
     return sorted(outputs, key=lambda output: output.path)
@@ -360,6 +361,8 @@ def check(run: Run) -> None:
         if step.model:
             run.model(step.model)
     steps.able(run.recipe, reached, run.model)
+    if run.recipe.evaluate is not None and run.recipe.evaluate.judge and run.reaches("evaluate"):
+        run.model(run.recipe.evaluate.judge)
     if run.recipe.tune is not None and run.reaches("tune"):
         from zhiling.proof import tuning
 
@@ -387,7 +390,8 @@ def evaluate(run: Run, heldout: Sequence[Output]) -> None:
     from zhiling.proof import prove
 
     held, cache = list(read(run.folder, heldout)), run.folder / "replies.sqlite"
-    work = prove.evaluate(run.summary.tuned, held, run.tasks, spec, run.recipe.seed, cache, run.watch)
+    judge = run.model(spec.judge) if spec.judge else None
+    work = prove.evaluate(run.summary.tuned, held, run.tasks, spec, run.recipe.seed, cache, run.watch, judge)
     answers, results = steps.wait(work)
     run.summary.results = results
     key = run.key("evaluate", answers)

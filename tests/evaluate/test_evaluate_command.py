@@ -29,6 +29,8 @@ ROWS = [
 WEAK = "provider: fake, script: {lovely: positive, '.': 'I cannot say'}"
 GOOD = "provider: fake, script: {lovely: It is positive., awful: negative, 好: 正面, 差: 这是负面的。}"
 
+SURE = "provider: fake, script: {'.': 'Sure, here it is.'}"
+
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
@@ -218,6 +220,89 @@ def test_seeds_are_crossed_with_rows(place, monkeypatch):
     assert "3 seeds" in overall["words"]["en"] and "3 个种子" in overall["words"]["zh"] and len(answers) == 4 * 24
     with pytest.raises(RecipeError, match="2 tunings against 3"):
         evaluation.compare(seeds[:2], [base, *seeds[1:]], asked, lambda event: None)
+
+
+def test_drift_is_looked_for_where_b_was_tuned_here_or_when_asked_for(place, monkeypatch):
+    from zhiling.proof import evaluation
+    from zhiling.proof.sides import Side
+
+    plain = json.loads(call("compare", WEAK, GOOD, "mood.jsonl", "--json"))
+    assert "drift" not in plain and plain["spent"][WEAK]["calls"] == 24
+    asked = json.loads(call("compare", WEAK, GOOD, "mood.jsonl", "--json", "--drift"))
+    assert asked["spent"][WEAK] == {"calls": 224, "cached": 24, "failed": 0, "usd": 0.0}
+    assert asked["drift"]["forgetting"]["how"] == "likelihood"
+    unlike = json.loads(call("compare", WEAK, SURE + ", without: [score]", "mood.jsonl", "--drift", "--json"))
+    assert unlike["drift"]["forgetting"]["how"] == "written"  # for both: they are measured alike or not at all
+    told = call("compare", WEAK, SURE, "mood.jsonl", "--drift")
+    assert "general knowledge: " in told and "refuses too much? " in told and "of 32 harmful asks" in told
+    monkeypatch.setenv("ZHILING_LANG", "zh")
+    assert "通用能力：" in call("compare", WEAK, SURE, "mood.jsonl", "--drift")
+    tuned = Side("tuned", {"provider": "fake", "script": {"lovely": "positive"}}, None, "some base")
+    for wanted, found in ((None, True), (False, False)):
+        how = Asked([place / "mood.jsonl"], drift=wanted)
+        result, _ = evaluation.compare([side_of("base")], [tuned], how, lambda event: None)
+        assert ("drift" in result) == found
+    result, _ = evaluation.compare([side_of("base")], [tuned, side_of("other")], replace(how, drift=True), print_not)
+    assert result["drift"]["forgetting"]["knows"]["p"] is None  # over rows and seeds
+
+
+def side_of(name):
+    from zhiling.proof.sides import Side
+
+    return Side(name, {"provider": "fake", "script": {"awful": "negative", "x": name}})
+
+
+def print_not(event):
+    """Progress that nobody looks at."""
+
+
+FIRST = 'provider: fake, script: {\'.\': \'{"reason": "r", "better": "A"}\'}'
+FAIR = (
+    'provider: fake, script: {\'(?s)I cannot say.*It is positive|I cannot say.*这是负面\': \'{"reason": "b", "better": "B"}\', '
+    '\'(?s)(It is positive|这是负面).*I cannot say\': \'{"reason": "a", "better": "A"}\', '
+    '\'.\': \'{"reason": "same", "better": "tie"}\'}'
+)
+
+
+def test_a_judge_sees_both_orders_and_one_that_prefers_a_place_decides_nothing(place):
+    found = json.loads(call("compare", WEAK, GOOD, "mood.jsonl", "--judge", FIRST, "--json"))["judge"]
+    assert (found["win_rate"], found["contradicted"], found["tied"]) == (0.5, 24, 24) and found["first_place"] == 1.0
+    assert found["verdict"] == "cannot tell" and found["low"] < 0.5 < found["high"]
+    result = json.loads(call("compare", WEAK, GOOD, "mood.jsonl", "--judge", FAIR, "--json", "-o", "answers.jsonl"))
+    fair = result["judge"]
+    assert fair["won"] > 0 and fair["lost"] == 0 and fair["first_place"] == 0.5 and fair["win_rate"] > 0.5
+    assert fair["verdict"] == "better" and fair["low"] > 0.5 and result["spent"][FAIR]["calls"] == 48
+    rows = [json.loads(line) for line in (place / "answers.jsonl").read_text("utf-8").splitlines()]
+    judged = [row for row in rows if row["model"] == GOOD]
+    assert {row["judge"] for row in judged} == {1.0, 0.5} and all(row["judge"] is None for row in rows if row["model"] == WEAK)  # fmt: skip
+    told = call("compare", WEAK, GOOD, "mood.jsonl", "--judge", FAIR)
+    assert "judge " in told and "wins" in told and "won," in told
+    error = call("compare", WEAK, GOOD, "mood.jsonl", "--judge", "a,b", code=2)
+    assert isinstance(error, RecipeError) and "one model" in str(error)
+
+
+def test_equal_answers_tie_unasked_and_unanswered_rows_are_not_judged():
+    import asyncio
+
+    from zhiling.evaluate.predict import Prediction
+    from zhiling.proof.duel import judged, rulings
+
+    rows = [Example("t", f"q{k}", output="x") for k in range(3)]
+    first = [Prediction(row.id, text, "stop", error) for row, text, error in zip(rows, "aab", ("", "", "down"), strict=True)]  # fmt: skip
+    second = [Prediction(row.id, text, "stop") for row, text in zip(rows, ("a ", "c", "c"), strict=True)]
+
+    async def unreadable():
+        from zhiling.llm import open_model
+
+        async with open_model({"provider": "fake", "script": {".": "hm"}}, cache=None) as judge:
+            return await rulings(rows, first, second, judge, print_not)
+
+    said = asyncio.run(unreadable())
+    assert [said[row.id].sort for row in rows] == ["equal", "unreadable", "unanswered"]
+    found = judged(rows, [said], "j", seed=0, confidence=0.95)
+    assert (found["n"], found["failed"], found["tied"], found["win_rate"]) == (1, 2, 1, 0.5)
+    seeds = judged(rows, [said, said], "j", seed=0, confidence=0.95)
+    assert seeds["n"] == 1 and seeds["p"] is None
 
 
 @pytest.mark.parametrize(

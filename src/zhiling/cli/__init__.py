@@ -138,7 +138,7 @@ def show(
         show_tokens(folder, model, page, as_json)
         return
     from zhiling.ledger import reasons, waterfall
-    from zhiling.show import run_bill, show_table
+    from zhiling.show import run_bill, run_results, show_table
 
     if agreement:
         from zhiling.judging.agreement import told_lines as compare_lines
@@ -151,6 +151,8 @@ def show(
     if not as_json:
         print()
         show_table(reasons(folder))
+    if not as_json and (told := run_results(folder)):
+        print("\n" + "\n".join(told))
     if not as_json and (bill := run_bill(folder)):
         print("\n" + "\n".join(bill))
 

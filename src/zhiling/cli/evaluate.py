@@ -49,6 +49,16 @@ Trained = Annotated[
 ]
 Clean = Annotated[bool, typer.Option("--clean", help="Leave contaminated rows out. 剔除受污染的行。")]
 Force = Annotated[bool, typer.Option("--force", help="Count contaminated rows in, and say so. 计入受污染的行并标明。")]
+Drift = Annotated[
+    bool | None,
+    typer.Option(
+        "--drift/--no-drift",
+        help="Ask both what is no part of the tasks; by itself where B was tuned here. 通用能力与拒答的漂移检查；B 为调优结果时默认进行。",
+    ),
+]
+Judge = Annotated[
+    str, typer.Option("--judge", help=f"Which answer is better, in both orders: {MODELS} 由模型评审谁的回答更好。", metavar="MODEL")
+]  # fmt: skip
 Cache = Annotated[Path, typer.Option("--cache", help="Replies are kept here: nothing is asked twice. 回复缓存文件。")]
 Out = Annotated[
     Path | None, typer.Option("-o", "--out", help="A file for every answer and its score. 逐行写出回答与得分。")
@@ -64,12 +74,9 @@ def evaluate(
 ) -> None:  # fmt: skip
     """How good a model is on your rows, with intervals, per task, language and family. 评测一个模型，给出区间。"""
     from zhiling.proof import evaluation
-    from zhiling.proof.sides import sides
+    from zhiling.proof.sides import one
 
-    named = sides(model)
-    if len(named) > 1:
-        mend = say("use zhiling compare for several", "比较多个模型请用 zhiling compare")
-        raise RecipeError(say("one model at a time", "一次只能评测一个模型"), where=model, mend=mend)
+    named = [one(model)]
     asked = evaluation.Asked(
         _data(data, named), metric, label or (), form, _pairs(column), rows, max_tokens, confidence, seed, trained_on or (), clean, force, cache
     )  # fmt: skip
@@ -81,11 +88,12 @@ def evaluate(
 def compare(
     a: First, b: Second, data: Data = None, metric: Metric = "", label: Labels = None, form: Form = "", column: Columns = None,
     rows: Rows = None, max_tokens: Longest = None, confidence: Sure = 0.95, seed: Seed = 0, trained_on: Trained = None,
-    clean: Clean = False, force: Force = False, cache: Cache = REPLIES, out: Out = None, as_json: Json = False,
+    clean: Clean = False, force: Force = False, drift: Drift = None, judge: Judge = "", cache: Cache = REPLIES, out: Out = None,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Whether model B is better than A on the same rows, or nobody can tell. 在相同数据上比较两个模型，给出结论。"""
     from zhiling.proof import evaluation
-    from zhiling.proof.sides import base_of, sides
+    from zhiling.proof.sides import base_of, one, sides
 
     second = sides(b)
     first = [base_of(second)] if a == "base" else sides(a)
@@ -93,7 +101,7 @@ def compare(
         raise RecipeError(say("a model is compared with itself", "模型在与自己比较"), where=f"{a} {b}")
     asked = evaluation.Asked(
         _data(data, [*second, *first]), metric, label or (), form, _pairs(column), rows, max_tokens, confidence, seed, trained_on or (), clean,
-        force, cache,
+        force, cache, drift, one(judge) if judge else None,
     )  # fmt: skip
     with at_work() as meter:
         found, answers = evaluation.compare(first, second, asked, meter)
@@ -152,7 +160,7 @@ def _measured(found: Mapping[str, Any]) -> list[str]:
 
 
 def _compared(found: Mapping[str, Any]) -> list[str]:
-    from zhiling.show import table_lines
+    from zhiling.show import beside_lines, table_lines
 
     named = _groups(found)
     rows = [
@@ -169,7 +177,8 @@ def _compared(found: Mapping[str, Any]) -> list[str]:
         for name, one in named.items()
     ]
     told = [f"  {name}: {one['words'][say('en', 'zh')]}{_changes(one)}" for name, one in named.items()]
-    return [f"A: {', '.join(found['first'])}", f"B: {', '.join(found['second'])}", *table_lines(rows), *told]
+    more = beside_lines(found)
+    return [f"A: {', '.join(found['first'])}", f"B: {', '.join(found['second'])}", *table_lines(rows), *told, *more]
 
 
 def _changes(one: Mapping[str, Any]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from zhiling import registry, steps
 from zhiling.data.sets import examples, form_of
@@ -18,9 +18,13 @@ from zhiling.text import cut
 from zhiling.types import Example, Task
 
 if TYPE_CHECKING:
+    from zhiling.evaluate.drift import Seen
     from zhiling.evaluate.predict import Prediction
+    from zhiling.llm import Model
+    from zhiling.proof.duel import Ruling
     from zhiling.run import Watch
 
+Drift: TypeAlias = Literal["likelihood", "written"] | None
 CLOSED = 12
 """Distinct answers up to which rows of a file are taken for a task with labels, where each occurs twice at least on average."""
 
@@ -33,6 +37,9 @@ class Asked:
     `metric` "" takes the run's own, and for a file `accuracy` where its answers are a few labels, else `rouge_l`. `trained_on` are files and
     runs that the models were tuned on, besides those that are known. Rows that the training shows are left out with `clean`, and
     counted in with `force`; otherwise they are refused.
+
+    Of a comparison: `drift` puts the checks of `evaluate.drift` to both, None: where the second model was tuned here; `judge` is asked of
+    each row whose answer is better.
     """
 
     data: Sequence[Path]
@@ -48,6 +55,8 @@ class Asked:
     clean: bool = False
     force: bool = False
     cache: Path | None = None
+    drift: bool | None = None
+    judge: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +205,9 @@ def contaminated(
 
 
 async def answers(
-    side: Side, name: str, on: Paper, asked: Asked, watch: Watch
-) -> tuple[list[Prediction], dict[str, Any]]:
-    """(what one model answers to the rows, greedily; what was asked and paid for it).
+    side: Side, name: str, on: Paper, asked: Asked, watch: Watch, *, drift: Drift = None
+) -> tuple[list[Prediction], dict[str, Any], Seen | None]:
+    """(what one model answers to the rows, greedily; what was asked and paid for it; what it did in the drift checks).
 
     Replies are kept in the cache, so that a killed call asks nothing twice.
     """
@@ -209,7 +218,20 @@ async def answers(
         found = await predict(
             prove.Told(model, cut(name, 32), watch), on.rows, max_tokens=asked.max_tokens, tasks=on.tasks
         )
-        return found, {key: getattr(model.spent, key) for key in ("calls", "cached", "failed", "usd")}
+        seen = await prove.look(model, cut(name, 32), watch, scores=drift == "likelihood") if drift else None
+        return found, _paid(model), seen
+
+
+def _how(sides: Iterable[Side]) -> Drift:
+    """By likelihood where every model can score texts: what one of them writes says nothing beside how likely another finds it."""
+    from zhiling.llm import open_model
+
+    able = ["score" in open_model(side.entry, cache=None, where=side.label).can for side in sides]
+    return "likelihood" if all(able) else "written"
+
+
+def _paid(model: Model) -> dict[str, Any]:
+    return {key: getattr(model.spent, key) for key in ("calls", "cached", "failed", "usd")}
 
 
 def measure(side: Side, asked: Asked, watch: Watch) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -221,7 +243,7 @@ def measure(side: Side, asked: Asked, watch: Watch) -> tuple[dict[str, Any], lis
     from zhiling.evaluate.suite import parted, score
 
     on = paper(asked, [side], watch)
-    said, spent = steps.wait(answers(side, side.label, on, asked, watch))
+    said, spent, _ = steps.wait(answers(side, side.label, on, asked, watch))
     values = score(on.rows, said, on.tasks)
 
     def told(groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
@@ -262,9 +284,11 @@ def compare(
         raise RecipeError(what, where="compare", mend=say("name as many, or one", "两边数量须相同，或其中一边为一个"))
     on = paper(asked, [*first, *second], watch)
     named = {side.label: side for side in (*first, *second)}
-    asking = {name: steps.wait(answers(side, name, on, asked, watch)) for name, side in named.items()}
-    said = {name: found for name, (found, _) in asking.items()}
-    spent = {name: paid for name, (_, paid) in asking.items()}
+    wanted = all(side.base for side in second) if asked.drift is None else asked.drift
+    drift = _how(named.values()) if wanted else None
+    asking = {name: steps.wait(answers(side, name, on, asked, watch, drift=drift)) for name, side in named.items()}
+    said = {name: found for name, (found, _, _) in asking.items()}
+    spent = {name: paid for name, (_, paid, _) in asking.items()}
     values = {name: score(on.rows, found, on.tasks) for name, found in said.items()}
     if seeds == 1:
         a, b = first[0].label, second[0].label
@@ -278,8 +302,32 @@ def compare(
         ]
         result = _seeded(on, ways[0], ways[1], asked.confidence)
     names = {"first": [side.label for side in first], "second": [side.label for side in second]}
+    rulings: Mapping[str, Mapping[str, Ruling]] = {}
+    if drift:
+        from zhiling.evaluate.drift_verdict import told
+
+        seen = [[one for side in way if (one := asking[side.label][2]) is not None] for way in (first, second)]
+        result["drift"] = told(seen[0], seen[1], seed=asked.seed, confidence=asked.confidence)
+    if asked.judge is not None:
+        pairs = [[(way * seeds if len(way) == 1 else way)[k].label for way in (list(first), list(second))] for k in range(seeds)]  # fmt: skip
+        result["judge"], spent[asked.judge.label], rulings = steps.wait(
+            _duels(asked.judge, pairs, on, said, asked, watch)
+        )
     more = {"unusable": on.unusable, "contamination": on.told(), "spent": spent}
-    return {**names, **result, **more}, _written(on, said, values)
+    return {**names, **result, **more}, _written(on, said, values, rulings)
+
+
+async def _duels(
+    judge: Side, pairs: Sequence[Sequence[str]], on: Paper, said: Mapping[str, Sequence[Prediction]], asked: Asked, watch: Watch
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Ruling]]]:  # fmt: skip
+    """(what the judge says of each pair of models, what it was asked and paid, and of each second model its rulings by row)."""
+    from zhiling.llm import open_model
+    from zhiling.proof.duel import judged, rulings
+
+    async with open_model(judge.entry, cache=asked.cache, where="--judge") as model:
+        found = [await rulings(on.rows, said[a], said[b], model, watch) for a, b in pairs]
+        told = judged(on.rows, found, judge.label, seed=asked.seed, confidence=asked.confidence)
+        return told, _paid(model), {b: of for (_, b), of in zip(pairs, found, strict=True)}
 
 
 def _seeded(on: Paper, second: Sequence[Any], first: Sequence[Any], confidence: float) -> dict[str, Any]:
@@ -303,8 +351,21 @@ def _seeded(on: Paper, second: Sequence[Any], first: Sequence[Any], confidence: 
     }
 
 
-def _written(on: Paper, said: Mapping[str, Sequence[Prediction]], values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _written(
+    on: Paper,
+    said: Mapping[str, Sequence[Prediction]],
+    values: Mapping[str, Any],
+    rulings: Mapping[str, Mapping[str, Ruling]] | None = None,
+) -> list[dict[str, Any]]:
+    """The answers as rows; with `rulings`, what the judge said of each answer of a second model against the first's."""
     rows = {row.id: row for row in on.rows}
+
+    def ruled(model: str, row: str) -> dict[str, Any]:
+        if not rulings:
+            return {}
+        one = rulings.get(model, {}).get(row)
+        return {"judge": one and one.value, "judge_why": one.why if one else ""}
+
     return [
         {
             "id": answer.example,
@@ -317,6 +378,7 @@ def _written(on: Paper, said: Mapping[str, Sequence[Prediction]], values: Mappin
             "error": answer.error,
             "value": values[model].get(answer.example),
             "contaminated": on.leaked.get(answer.example, ""),
+            **ruled(model, answer.example),
         }
         for model, found in said.items()
         for answer in found

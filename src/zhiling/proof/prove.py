@@ -13,6 +13,7 @@ from zhiling.recipe import EvaluateSpec
 from zhiling.types import Example, Reply, Request, Task, as_turns
 
 if TYPE_CHECKING:
+    from zhiling.evaluate.drift import Seen
     from zhiling.evaluate.predict import Prediction
     from zhiling.llm import Model
     from zhiling.tune.settings import TuneSettings
@@ -92,18 +93,26 @@ async def evaluate(
     seed: int,
     cache: Path | None,
     watch: Watch,
+    judge: Model | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(answers as rows of the `answers` view, results per task, language and overall).
+    """(answers as rows of the `answers` view, results per task, language and overall, with the drift checks unless `spec` says no).
+
+    A `judge` is asked of each row which answer is better: "judge" in the results.
 
     Both models answer greedily through the models' room, so an interrupted evaluation asks nothing twice.
     """
+    from zhiling.evaluate.drift_verdict import told
+    from zhiling.evaluate.predict import predict
     from zhiling.evaluate.suite import evaluate as compare
+    from zhiling.llm import open_model
 
     chosen = choose(heldout, spec.rows)
-    predictions = {
-        name: await answers_of(name, tuned, chosen, spec, cache, watch, after=name == "tuned", tasks=tasks)
-        for name in ("base", "tuned")
-    }
+    predictions, seen = dict[str, list[Prediction]](), dict[str, Seen]()
+    for name in ("base", "tuned"):
+        async with open_model(_spec(tuned, name == "tuned", spec), cache=cache, where="evaluate") as model:
+            predictions[name] = await predict(Told(model, name, watch), chosen, max_tokens=spec.max_tokens, tasks=tasks)
+            if spec.drift:
+                seen[name] = await look(model, name, watch, scores="score" in model.can)
     found = compare(
         chosen, predictions["base"], predictions["tuned"], tasks=tasks, seed=seed, confidence=spec.confidence
     )
@@ -118,7 +127,22 @@ async def evaluate(
         for name, made in predictions.items()
         for p in made
     ]
-    return answers, found.to_dict()
+    results = found.to_dict()
+    if spec.drift:
+        results["drift"] = told([seen["base"]], [seen["tuned"]], seed=seed, confidence=spec.confidence)
+    if judge is not None:
+        from zhiling.proof.duel import judged, rulings
+
+        said = await rulings(chosen, predictions["base"], predictions["tuned"], judge, watch)
+        results["judge"] = judged(chosen, [said], judge.label, seed=seed, confidence=spec.confidence)
+    return answers, results
+
+
+async def look(model: Model, name: str, watch: Watch, *, scores: bool) -> Seen:
+    """The drift checks' questions put to one open model; `watch` hears of them under its `name`."""
+    from zhiling.evaluate import drift
+
+    return await drift.look(Told(model, f"{name}: {say('drift', '漂移')}", watch), scores=scores)
 
 
 async def answers_of(

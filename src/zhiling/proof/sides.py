@@ -44,6 +44,15 @@ def sides(text: str) -> list[Side]:
     return found
 
 
+def one(text: str) -> Side:
+    """The one model that a word of the command line means. Raises RecipeError for several."""
+    found = sides(text)
+    if len(found) > 1:
+        mend = say("zhiling compare takes several seeds", "zhiling compare 可用多个种子")
+        raise RecipeError(say("one model here", "此处只能写一个模型"), where=text, mend=mend)
+    return found[0]
+
+
 def side(text: str) -> Side:
     """One model by its name or place."""
     place = Path(text).expanduser()

@@ -112,7 +112,25 @@ def result_lines(results: Mapping[str, Any]) -> list[str]:
             }
         )
     told = [f"  {name}: {found['words'][say('en', 'zh')]}" for name, found in named.items() if found.get("words")]
-    return [*table_lines(rows), *told]
+    return [*table_lines(rows), *told, *beside_lines(results)]
+
+
+def run_results(folder: Path) -> list[str]:
+    """`result_lines` of a run's folder; nothing where nothing was evaluated."""
+    path = folder / "results.json"
+    return result_lines(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+
+
+def beside_lines(results: Mapping[str, Any]) -> list[str]:
+    """What is known of two models besides their scores: whose answers a judge preferred, what was forgotten, and who refuses."""
+    lang, lines = say("en", "zh"), list[str]()
+    if judge := results.get("judge"):
+        lines.append(f"{say('judge', '评审')} {judge['judge']}: {judge['words'][lang]}")
+    if drift := results.get("drift"):
+        lines.append(say("general knowledge: ", "通用能力：") + drift["forgetting"]["words"][lang])
+        lines.append(say("refuses too much? ", "是否拒答过多？") + drift["refusals"]["too_much"]["words"][lang])
+        lines.append(say("refuses too little? ", "是否拒答过少？") + drift["refusals"]["too_little"]["words"][lang])
+    return lines
 
 
 def _rounded(value: float | None) -> str:
