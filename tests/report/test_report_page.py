@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -15,15 +16,19 @@ import pytest
 from page_tree import Node, parse
 from report_folder import LOSING, SPENT, TASKS, add_results, add_tuning, build_folder
 
+from zhiling.embed import Use
 from zhiling.errors import DataError, EngineError, RecipeError
 from zhiling.evaluate.predict import Prediction
 from zhiling.evaluate.suite import evaluate
+from zhiling.judging.diversity import asked as ask_of
+from zhiling.judging.diversity import diversity
 from zhiling.llm.bill import Bill
 from zhiling.llm.budget import Spent
 from zhiling.report import build, files
 from zhiling.report.page import SECTIONS
+from zhiling.report.varied import varied
 from zhiling.report.words import LANGS, WORDS
-from zhiling.store import Done, Store, write
+from zhiling.store import Done, Entry, Store, views, write
 from zhiling.types import Example, Score, Task
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'`&amp;</svg></details></main>{{ 7*7 }}{% raw %}"
@@ -130,6 +135,50 @@ def test_every_picture_is_well_formed_and_describes_itself(page: Node, html: str
         root = ElementTree.fromstring(picture)
         assert [child.tag for child in root[:2]] == ["title", "desc"]
         assert root[0].text and root[1].text and root.attrib["role"] == "img"
+
+
+def test_the_set_as_a_whole_is_told_beside_what_was_made(page: Node, made: dict):
+    """On equally many rows of both, and as `zhiling audit` counts it on the same rows."""
+    examples, kept = ({row.id: row for row in made[kind]} for kind in ("examples", "kept"))
+    few = min(len(examples), len(kept), 300)
+    chosen = sorted(kept.values(), key=lambda row: hashlib.md5(row.id.encode()).hexdigest())[:few]
+    own = diversity(chosen, Use())
+    for lang in LANGS:
+        section = part(page, "varied", lang)
+        rows = {row[0]: row[1:] for row in cells(section)}
+        said = WORDS["varied.of"][LANGS.index(lang)]
+        assert rows[WORDS["varied.looked"][LANGS.index(lang)]] == [
+            said.format(looked=few, n=len(each)) for each in (examples, kept)
+        ]
+        assert rows[WORDS["varied.vendi"][LANGS.index(lang)]][1] == f"{own.vendi:g}"
+        assert rows[WORDS["varied.twins"][LANGS.index(lang)]][1] == f"{100 * own.twins:.1f}%"
+        drawn = section.one("svg").one("desc").text
+        asks = Counter(ask_of(row.instruction) for row in chosen)
+        assert "→" in drawn and any(name and name in drawn for name, _ in asks.most_common(3))
+
+
+def test_one_sort_of_ask_is_seen_to_be_no_variety(tmp_path: Path):
+    """Kept rows that all ask the same are told from the many sorts that were made."""
+    made = [
+        Example("t", f"{verb} number {at}.", "", "Yes.")
+        for at in range(12)
+        for verb in ("Describe", "Translate", "Sort")
+    ]
+    kept = [row for row in made if row.instruction.startswith("Sort")]
+    store = Store(tmp_path)
+    store.begin()
+    ledger = [Entry(row.id, "t", "", "kept" if row in kept else "dropped", "top", "", "") for row in made]
+    for kind, items in (("examples", made), ("kept", kept), ("ledger", ledger)):
+        store.commit(Done(kind, kind, "all", (write(tmp_path, f"{kind}/0.parquet", kind, items),), {}))
+    store.close()
+    with views(tmp_path) as db:
+        found = varied(db, True)
+        before = varied(db, False)
+    assert next(ask for ask in found.asks if ask.name == "sort").kept == 1.0
+    assert found.made.looked == found.kept.looked == 12 and found.made.rows == 36
+    assert found.made.asks_effective > 2.5 and found.kept.asks_effective == 1.0
+    assert found.made.vendi > found.kept.vendi
+    assert before.kept is None and before.made.looked == 36
 
 
 def test_what_was_constructed_is_counted_by_way(page: Node, made: dict):
@@ -403,7 +452,7 @@ def test_hostile_text_stays_text(tmp_path: Path):
     assert not [name for node in page.all() for name in node.attrs if name.startswith("on")]
     for key in SECTIONS:
         for lang in LANGS:
-            assert HOSTILE in part(page, key, lang).text or key in ("flow", "ledger"), (key, lang)
+            assert HOSTILE in part(page, key, lang).text or key in ("flow", "varied", "ledger"), (key, lang)
     assert HOSTILE in page.one("title").text
     for picture in re.findall(r"<svg class=\"pic\".*?</svg>", html, re.DOTALL):
         ElementTree.fromstring(picture)

@@ -93,11 +93,17 @@ def diversity(rows: Iterable[Example], embedder: Embedder, *, most: int = ROWS, 
     return of_sample(sample, embedder)
 
 
-def of_sample(sample: Sample, embedder: Embedder) -> Diversity:
-    """The same for a sample that was gathered elsewhere."""
+def beside(samples: Sequence[Sample], embedder: Embedder) -> list[Diversity]:
+    """Several samples, their n-grams counted over as many tokens each, so that the figures can be compared where the rows are as many."""
+    least = min((len(_tokens(_prompts(sample.rows()))) for sample in samples), default=TOKENS)
+    return [of_sample(sample, embedder, least) for sample in samples]
+
+
+def of_sample(sample: Sample, embedder: Embedder, most: int = TOKENS) -> Diversity:
+    """The same for a sample that was gathered elsewhere; n-grams are counted over at most so many tokens."""
     rows = sample.rows()
-    prompts = [row.prompt for row in rows if row.prompt.strip()]
-    tokens = _tokens(prompts)
+    prompts = _prompts(rows)
+    tokens = _tokens(prompts)[:most]
     asks = Counter(filter(None, (asked(row.instruction) for row in rows)))
     vendi = nearest = twins = None
     if len(prompts) >= 2:
@@ -106,6 +112,10 @@ def of_sample(sample: Sample, embedder: Embedder) -> Diversity:
         sample.seen, len(rows), len(tokens), _distinct(tokens, 1), _distinct(tokens, 2), vendi, nearest, twins,
         round(_effective(asks), 1) if asks else None, dict(asks.most_common(SHOWN)),
     )  # fmt: skip
+
+
+def _prompts(rows: Sequence[Example]) -> list[str]:
+    return [row.prompt for row in rows if row.prompt.strip()]
 
 
 def _tokens(prompts: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from zhiling.report import rows, scores
 from zhiling.report.rows import PROMPT, Text, place
+from zhiling.report.varied import Varied, varied
 from zhiling.select.hypothesis import Alone
 from zhiling.store import views
 from zhiling.text import cut
@@ -68,6 +69,7 @@ class Tables:
     ways: tuple[Way, ...]
     scorers: tuple[scores.Scorer, ...]
     losses: tuple[Loss, ...]
+    varied: Varied | None
     quarantined: tuple[tuple[str, str, Text], ...]
     ledger: Mapping[str, int]
     answers: tuple[rows.Answer, ...]
@@ -98,6 +100,7 @@ def tables(folder: Path, samples: int) -> Tables:
             ways=_ways(db, bool(ledger)),
             scorers=scores.scorers(db, bool(ledger)),
             losses=_losses(db),
+            varied=varied(db, bool(ledger)),
             quarantined=rows.quarantined(db),
             ledger=ledger,
             answers=rows.answers(db),

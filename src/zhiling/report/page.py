@@ -24,7 +24,7 @@ from zhiling.report.words import Words
 
 HERE = Path(__file__).parent
 SECTIONS = (
-    "flow", "ways", "scores", "losses", "loss", "proof", "answers", "samples", "wordings", "bill", "ledger", "recipe",
+    "flow", "ways", "scores", "losses", "varied", "loss", "proof", "answers", "samples", "wordings", "bill", "ledger", "recipe",
 )  # fmt: skip
 OWN = {"en": "English", "zh": "中文"}
 RECIPE = 60_000  # characters of the recipe that the page carries

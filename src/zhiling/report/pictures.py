@@ -14,6 +14,7 @@ from zhiling.report.files import Result, Results, Tuning
 from zhiling.report.gather import Loss, Tables
 from zhiling.report.rows import WAYS
 from zhiling.report.scores import Scorer
+from zhiling.report.varied import Varied
 from zhiling.report.words import WORDS, Words
 
 COLOURS = 8  # of lines; more tasks than that share them
@@ -138,6 +139,20 @@ def waterfall(tables: Tables, words: Words) -> Markup:
         )
     rows.append(Bar(words("losses.kept"), [[Part(left, "f-kept", "")]], count(left)))
     return draw.bars(rows, words("losses"), _told(((row.label, row.note) for row in rows), words), thick=14)
+
+
+def asks(varied: Varied, words: Words) -> Markup:
+    """What the rows ask for: its share of those made, and under it of those kept."""
+    rows = []
+    for ask in varied.asks:
+        made = figures.share(ask.made, 1)
+        tracks = [[Part(ask.made, "soft f-kept" if ask.kept is not None else "f-plain", f"{ask.name}: {made}")]]
+        note = made
+        if ask.kept is not None:
+            tracks.append([Part(ask.kept, "f-kept", f"{ask.name}: {figures.share(ask.kept, 1)}")])
+            note = f"{made} → {figures.share(ask.kept, 1)}"
+        rows.append(Bar(ask.name, tracks, note))
+    return draw.bars(rows, words("varied.asks"), _told(((row.label, row.note) for row in rows), words), thick=10)
 
 
 def colour(index: int) -> str:

@@ -202,6 +202,31 @@ WORDS: dict[str, tuple[str, str]] = {
     "quarantined.where": ("File and line", "文件与行号"),
     "quarantined.text": ("Text", "内容"),
     "quarantined.more": ("{n} more is listed by|{n} more are listed by", "其余 {n} 行可用以下命令列出："),
+    # the set as a whole
+    "varied": ("How varied the set is", "整个数据集有多丰富"),
+    "varied.lead": (
+        "Counted on {n} rows of each set, as many of those made as of those kept. A set can lose its variety though each row in it is good.",
+        "两组各取 {n} 行来算，构造的与保留的行数相同。每一行都好，整体也可能变得单调。",
+    ),
+    "varied.lead_made": (
+        "Counted on {n} rows. A set can lack variety though each row in it is good.",
+        "取 {n} 行来算。每一行都好，整体也可能单调。",
+    ),
+    "varied.none": (
+        "There are fewer than two rows: nothing can be said of a set.",
+        "不足两行，无法谈论整体。",
+    ),
+    "varied.asks": ("What the rows ask for", "这些行在求什么"),
+    "varied.figure": ("Figure", "指标"),
+    "varied.made": ("Rows made", "构造的行"),
+    "varied.kept": ("Rows kept", "保留的行"),
+    "varied.looked": ("Rows looked at", "查看的行数"),
+    "varied.of": ("{looked} of {n}", "{n} 中取 {looked}"),
+    "varied.vendi": ("As varied as so many wholly different prompts (Vendi score)", "相当于多少个全然不同的题面（文迪得分）"),
+    "varied.nearest": ("Distance to the nearest other prompt, 0 to 1", "与最近的另一题面的距离（0 到 1）"),
+    "varied.twins": ("Rows with a near twin (cosine 0.9 or more)", "有近似题面的行（余弦 0.9 及以上）"),
+    "varied.distinct": ("Share of distinct word pairs", "不同二元组的比例"),
+    "varied.effective": ("As varied as so many equally frequent asks", "相当于多少种同样常见的要求"),
     # tuning
     "loss": ("Loss per task while tuning", "微调中各任务的损失"),
     "loss.lead": (
