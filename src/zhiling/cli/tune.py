@@ -50,12 +50,16 @@ Again = Annotated[
 Cancelled = Annotated[
     bool, typer.Option("--cancel", help="At a provider: stop the job that was started in OUT. 远程：停止该任务。")
 ]
+Logs = Annotated[
+    list[str] | None,
+    typer.Option("--log", help="Tell the steps to tensorboard, trackio or wandb too (offline). 同时写入这些训练日志。"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output. 机器可读输出。")]
 
 
 def tune(
     out: Out, sources: Sources = None, model: Model = "embedded", sets: Sets = None, ranks: Count = 1, engine: Engine = "local",
-    form: Form = "", plan: Planned = False, again: Again = False, cancel: Cancelled = False, as_json: Json = False,
+    form: Form = "", log: Logs = None, plan: Planned = False, again: Again = False, cancel: Cancelled = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Tune a model on rows of many tasks; the same command goes on where it was stopped. 多任务指令微调，可随时中断续跑。"""
     from zhiling import launch
@@ -70,7 +74,7 @@ def tune(
     if not sources:
         mend = say("name a run's folder or data files", "请给出运行文件夹或数据文件")
         raise RecipeError(say("no rows to tune on", "没有指定训练数据"), where="RUN|FILES", mend=mend)
-    given = _given(sets or [])
+    given = _given(sets or []) | ({"log": log} if log else {})
     if (named := base_of(model)) is not None:
         if ranks > 1 or engine != "local":
             mend = say("leave out --ranks and --engine", "请去掉 --ranks 与 --engine")

@@ -11,6 +11,7 @@ from zhiling import steps
 from zhiling.llm import price
 from zhiling.proof import prove
 from zhiling.proof.prove import Watch
+from zhiling.tune.ready import ready
 from zhiling.tune.remote import rows as remote_rows
 from zhiling.tune.remote import run as remote
 from zhiling.tune.remote import state as remote_state
@@ -29,10 +30,11 @@ def settings_here(spec: TuneSpec | None) -> Mapping[str, Any]:
 
 
 def check(base: str, given: Mapping[str, Any], where: str = "tune") -> None:
-    """Raise RecipeError for settings that a tuning of `base` does not take, ProviderError where a provider's key is missing."""
+    """Raise RecipeError for settings that a tuning of `base` does not take or that this machine cannot follow, ProviderError where a
+    provider's key is missing."""
     named = base_of(base)
     if named is None:
-        prove.settings_of(given, where)
+        ready(prove.settings_of(given, where))
     else:
         opened(named, settings_of(named, given, where))
 

@@ -102,13 +102,18 @@ def parts(shape: Shape, settings: TuneSettings, step: Step, bf16: bool = False) 
     frozen = shape.parameters if settings.method == "lora" else 0
     copies = shape.parameters * 2 if bf16 and settings.method == "full" else 0  # autocast keeps each weight in bf16 too
     size = 2 if bf16 else 4
+    packed = shape.layers * shape.block if settings.quantize else 0
     return {
-        "weights": frozen * size + trained * 4 + copies,
+        "weights": (frozen - packed) * size + packed * PACKED + trained * 4 + copies,
         "gradients": trained * 4,
         "moments": trained * 8,
         "activations": step.tokens * _kept(shape, settings) * size,
         "logits": min(step.predicted * shape.vocab, CHUNK) * 4,
     }
+
+
+PACKED = (4 + 0.127) / 8
+"""Bytes of a weight held in 4 bits with its share of the doubly quantised constants (arXiv:2305.14314, section 3)."""
 
 
 def _kept(shape: Shape, settings: TuneSettings) -> float:

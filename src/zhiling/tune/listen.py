@@ -15,11 +15,10 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from zhiling.errors import missing, say
+from zhiling.errors import say
 from zhiling.registry import Plugin
 
 Chosen: TypeAlias = tuple[Plugin, Mapping[str, Any]]
@@ -43,14 +42,6 @@ class Told:
     name: str
     folder: Path
     settings: Mapping[str, Any]
-
-
-def ready(loggers: Sequence[Chosen]) -> None:
-    """Raises RecipeError, with the line that installs it, where a logger's package is not there."""
-    for plugin, _ in loggers:
-        packages = plugin.facts.get("packages", ())
-        if packages and not any(find_spec(package) for package in packages):
-            raise missing(packages[0])
 
 
 class Listener:

@@ -83,23 +83,41 @@ def load_tokenizer(name: str) -> Any:
 def load(name: str, settings: TuneSettings, ranks: Ranks = ALONE) -> Any:
     """The model to train: the base with all its weights in fp32, or the base frozen and fresh LoRA layers drawn from the seed.
 
-    With `shard` it is split over the ranks.
+    With `shard` it is split over the ranks, with `quantize` the projections of a frozen base are held in 4 bits.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     split = settings.shard and ranks.size > 1
     frozen = settings.method == "lora" and precision(settings) == "bf16" and not split  # a block is split in one dtype
+    dtype = torch.bfloat16 if frozen else torch.float32
     with _loading(name):
         model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.bfloat16 if frozen else torch.float32, use_safetensors=True, trust_remote_code=False
+            name, dtype=dtype, use_safetensors=True, trust_remote_code=False, **quantized(settings)
         )
-    model.to(device())
+    if settings.quantize is None:  # 4-bit weights are made where they stay
+        model.to(device())
     torch.manual_seed(settings.seed)
     model = _adapt(model, settings) if settings.method == "lora" else model
     if settings.recompute:
         _recompute(model)
     return shard(model) if split else model
+
+
+def quantized(settings: TuneSettings) -> dict[str, Any]:
+    """What `from_pretrained` is told beside, for the settings' `quantize`; nothing without it."""
+    if settings.quantize is None:
+        return {}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if precision(settings) == "bf16" else torch.float32,
+    )
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
 def _recompute(model: Any) -> None:
@@ -151,7 +169,7 @@ def _adapt(model: Any, settings: TuneSettings) -> Any:
 
 
 def _is_linear(module: Any) -> bool:
-    return type(module).__name__ in ("Linear", "Conv1D")
+    return type(module).__name__ in ("Linear", "Conv1D", "Linear4bit")
 
 
 def trainable(model: Any) -> dict[str, Any]:

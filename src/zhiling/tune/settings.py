@@ -86,6 +86,8 @@ class TuneSettings:
     """Stop when so many epochs in a row have not lowered the validation loss; 0 goes on to the end."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the layers compute in; trained weights and losses stay fp32. "auto" is bf16 on a GPU, fp32 on a CPU."""
+    quantize: Literal["4bit"] | None = None
+    """Hold the frozen base of LoRA in 4 bits (QLoRA, arXiv:2305.14314: NF4, double quantisation), a quarter of bf16. CUDA only."""
     recompute: bool = False
     """Keep only each block's input for the backward pass and compute the rest again: a fifth to a third slower, for much less memory."""
     shard: bool = False
@@ -104,6 +106,10 @@ class TuneSettings:
             "objective": (self.objective in ("token_mean", "sample_mean", "sum"), "token_mean | sample_mean | sum"),
             "schedule": (self.schedule in ("linear", "cosine", "constant"), "linear | cosine | constant"),
             "precision": (self.precision in ("auto", "fp32", "bf16"), "auto | fp32 | bf16"),
+            "quantize": (
+                self.quantize is None or (self.quantize == "4bit" and self.method == "lora" and not self.shard),
+                "4bit (method: lora, shard: false)",
+            ),
             "sees": (self.sees in list(Sees), " | ".join(Sees)),
             "epochs": (0 < self.epochs < math.inf, "> 0"),
             "max_steps": (self.max_steps is None or self.max_steps > 0, "> 0"),

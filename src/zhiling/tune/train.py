@@ -25,6 +25,7 @@ from zhiling.tune.loop import Loop
 from zhiling.tune.loss import Loss, Sums
 from zhiling.tune.mix import Step, split, steps
 from zhiling.tune.ranks import Ranks, joined
+from zhiling.tune.ready import ready
 from zhiling.tune.render import Rendered, prepare, render_all
 from zhiling.tune.settings import TuneSettings, lr_at
 from zhiling.tune.shard import wholes
@@ -88,6 +89,7 @@ def tune(
         import transformers  # noqa: F401
     except ModuleNotFoundError as error:
         raise missing(error.name or "torch") from error
+    ready(settings)
     name = models.locate(base)
     choices = {key: value for key, value in asdict(settings).items() if key not in RUNTIME}
     code = [module_version(f"zhiling.tune.{module}") for module in CODE]
