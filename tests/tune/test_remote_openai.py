@@ -136,6 +136,35 @@ def test_bad_rows_are_refused_before_anything_is_sent(tune: Tune, server: Tuning
     assert not server.calls
 
 
+def test_the_calls_are_those_of_openais_own_client(tune: Tune, server: TuningServer) -> None:
+    """Its SDK makes the same request of the same wishes, and reads what the server of these tests answers."""
+    openai = pytest.importorskip("openai")
+    facts = tune(epochs=2, batch_size=4, suffix="reviews", seed=7, validation=0.25)
+    ours = server.jobs["ftjob-0"]["body"]
+    with openai.OpenAI(api_key=KEY, base_url=server.url) as client:
+        ids = []
+        for name in ("training", "validation"):
+            with (Path(facts["folder"]) / f"{name}.jsonl").open("rb") as rows:
+                ids.append(client.files.create(file=rows, purpose="fine-tune").id)
+        assert [server.files[at]["raw"] for at in ids] == [server.files[at]["raw"] for at in ("file-0", "file-1")]
+        method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}}}
+        made = client.fine_tuning.jobs.create(
+            model=MODEL, training_file=ids[0], validation_file=ids[1], suffix="reviews", seed=7, method=method, metadata=ours["metadata"]
+        )  # fmt: skip
+        theirs = server.jobs[made.id]["body"]
+        assert {**theirs, "training_file": "file-0", "validation_file": "file-1"} == ours
+        read_back = client.fine_tuning.jobs.retrieve("ftjob-0")
+        assert (read_back.status, read_back.fine_tuned_model, read_back.trained_tokens) == (
+            "succeeded",
+            facts["model"],
+            18_000,
+        )
+        assert [job.id for job in client.fine_tuning.jobs.list()] == [made.id, "ftjob-0"]
+        events = list(client.fine_tuning.jobs.list_events("ftjob-0"))
+        assert len(events) == 6 and events[0].data["full_valid_loss"] == 0.5
+        assert {file.filename for file in client.files.list(purpose="fine-tune")} > {"training.jsonl"}
+
+
 # -- a kill at any step --------------------------------------------------------------------------------------------------
 
 
@@ -580,7 +609,21 @@ def test_a_recipe_names_the_provider_and_proves_the_model(server: TuningServer, 
     from zhiling.run import Run
 
     asked = {"base": f"openai:{MODEL}", "base_url": server.url, "key_env": "OPENAI_API_KEY", "poll_seconds": 0.002}
-    few = {"score": [], "select": ["exact"], "evaluate": {"rows": 4}, "report": {"langs": ["zh"]}}
+    mood = {
+        "description": "判断评论是正面还是负面。",
+        "family": "classification",
+        "langs": ["zh"],
+        "inputs": ["text"],
+        "target": "label",
+    }
+    mood |= {"labels": ["正面", "负面"], "data": "zh.csv", "columns": {"text": "评论", "label": "标签"}, "heldout": 8}
+    few = {
+        "tasks": {"心情": mood},
+        "score": [],
+        "select": ["exact"],
+        "evaluate": {"rows": 4},
+        "report": {"langs": ["zh"]},
+    }
     recipe = write(tmp_path / "recipe", tune=asked, **few)
     for _ in range(2):
         with Run(load(recipe), tmp_path / "run", workers=1) as work:
