@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from zhiling.errors import DataError, say
 from zhiling.recipe import Step
-from zhiling.store import BATCH, TURNS, Entry, Output, noun, schema
+from zhiling.store import BATCH, TURNS, Entry, Output, examples, schema
 from zhiling.tables import AT_ONCE, tables, write_tables
 from zhiling.types import Example, Score, Verdict
 
@@ -160,9 +160,8 @@ class Pool(Sequence[Example]):
         return len(self.at)
 
     def __iter__(self) -> Iterator[Example]:
-        make = noun("examples")
         for table in self._wanted(None):
-            yield from map(make, table.to_pylist())
+            yield from examples(table)
 
     def fields(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """These fields of each row, in order, as an Example would have them; the files' other columns are not read."""
@@ -208,8 +207,7 @@ class Pool(Sequence[Example]):
             import pyarrow.parquet as pq
 
             with pq.ParquetFile(self.folder / self._outputs[file].path) as opened:
-                rows = opened.read_row_group(inside // BATCH).to_pylist()
-            self._near = (group, list(map(noun("examples"), rows)))
+                self._near = (group, list(examples(opened.read_row_group(inside // BATCH))))
         return self._near[1][inside % BATCH]
 
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -150,10 +150,16 @@ def score_shard(
     here: Path,
 ) -> Result:
     """One shard of examples through one scorer that needs no model."""
-    examples = list(read(Path(root), [rows]))
+    examples = _shard(root, rows)
     hand = {"tasks": tasks, "seed": seed, "embedder": Use(), "here": here}
     scores = wait(score(scorer, settings, examples, hand))
     return [write(Path(root), f"scores/{path}.parquet", "scores", scores)], {"scored": len(scores)}
+
+
+@lru_cache(maxsize=1)
+def _shard(root: str, rows: Output) -> Sequence[Example]:
+    """A shard's rows, remembered for the scorer after: reading them takes longer than most rules do."""
+    return tuple(read(Path(root), [rows]))
 
 
 async def score(

@@ -142,13 +142,29 @@ def noun(kind: str) -> Callable[[dict[str, Any]], Any]:
             row["parents"] = tuple(row["parents"])
         item = made(**row)
         if known is not None and item.id != known:
-            raise EngineError(
-                say(f"row {known} has been altered", f"数据行 {known} 已被改动"),
-                mend=say("the run folder is damaged", "运行文件夹已损坏"),
-            )
+            raise _altered(known)
         return item
 
     return make
+
+
+def _altered(row: str) -> EngineError:
+    return EngineError(
+        say(f"row {row} has been altered", f"数据行 {row} 已被改动"),
+        mend=say("the run folder is damaged", "运行文件夹已损坏"),
+    )
+
+
+def examples(batch: pa.RecordBatch | pa.Table) -> Iterator[Example]:
+    """The rows of a batch, or of a table, as Examples: column by column, in half the time that `noun` takes."""
+    names = ("id", "task", "instruction", "input", "output", "system", "history", "lang", "maker", "parents")
+    columns = (batch.column(name).to_pylist() for name in names)
+    for known, task, instruction, given, output, system, history, lang, maker, parents in zip(*columns, strict=True):
+        turns = tuple((turn["role"], turn["content"]) for turn in history) if history else ()
+        item = Example(task, instruction, given, output, system, turns, lang, maker, tuple(parents))
+        if item.id != known:
+            raise _altered(known)
+        yield item
 
 
 def _arrays(batch: Sequence[Any], shape: pa.Schema) -> list[pa.Array]:
@@ -233,8 +249,10 @@ def read(root: Path, outputs: Iterable[Output]) -> Iterator[Any]:
         make = noun(output.kind)
         with pq.ParquetFile(root / output.path) as file:
             for batch in file.iter_batches(BATCH):
-                for row in batch.to_pylist():
-                    yield make(row)
+                if ALIKE.get(output.kind, output.kind) == "examples":
+                    yield from examples(batch)
+                else:
+                    yield from map(make, batch.to_pylist())
 
 
 class Store:
