@@ -260,4 +260,28 @@ def test_a_beginning_that_prompts_share_is_read_once_and_changes_no_score(monkey
         assert ours == pytest.approx(theirs, abs=1e-3)
 
 
+@pytest.mark.model
+def test_labels_alike_but_for_the_last_token_are_read_once() -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    from zhiling.llm import decode
+    from zhiling.llm.embedded import folder
+
+    model = AutoModelForCausalLM.from_pretrained(folder()).eval().requires_grad_(False)
+    read: list[int] = []
+    hook = model.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].shape[0]), with_kwargs=True
+    )
+    context, other = [1, 4093, 198, 3725], [1, 253, 7, 9]
+    rows = [(context, [100]), (context, [200]), (context, [5, 6, 7]), (context, [5, 6, 8]), (other, [100]), (other, [])]
+    found = decode.score(model, rows, pad=0)
+    hook.remove()
+    assert read == [3]  # the first two, the second two, and the other prompt
+    for (before, after), values in zip(rows, found, strict=True):
+        table = model(torch.tensor([[*before, *after]])).logits[0].log_softmax(-1)
+        expected = [float(table[len(before) - 1 + at, token]) for at, token in enumerate(after)]
+        assert values == pytest.approx(expected, abs=1e-3)
+
+
 WORDS = (("large", "big"), ("to be very tired", "exhausted"), ("glad", "in good spirits"), ("quick", "fast"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from zhiling.types import Request
@@ -88,14 +89,15 @@ def score(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: int) -> 
 def _score_group(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: int) -> list[list[float]]:
     import torch
 
-    longest = max(len(context) + len(continuation) for context, continuation in rows)
-    first = min(len(context) for context, _ in rows) - 1
-    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    # what is read ends before the last token: a prompt's labels of one token each, or alike but for the last, are one sequence
+    given = [(*context, *continuation[:-1]) for context, continuation in rows]
+    place = {one: at for at, one in enumerate(dict.fromkeys(given))}
+    longest, first = max(map(len, place)), min(len(context) for context, _ in rows) - 1
+    ids = torch.full((len(place), longest), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
-    for i, (context, continuation) in enumerate(rows):
-        both = [*context, *continuation]
-        ids[i, : len(both)] = torch.tensor(both)
-        mask[i, : len(both)] = 1
+    for one, at in place.items():
+        ids[at, : len(one)] = torch.tensor(one)
+        mask[at, : len(one)] = 1
     ids, mask = ids.to(model.device), mask.to(model.device)
     with torch.inference_mode():
         tail = {"logits_to_keep": longest - first} if _takes(model, "logits_to_keep") else {}
@@ -103,13 +105,15 @@ def _score_group(model: Any, rows: Sequence[tuple[list[int], list[int]]], pad: i
         logits = model(
             input_ids=ids[:, done:], attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **tail
         ).logits
-        logits = logits[:, -(longest - first) : -1].float()
-        chosen = logits.gather(2, ids[:, first + 1 :].unsqueeze(2)).squeeze(2) - logits.logsumexp(2)
-    table = chosen.cpu().tolist()
-    return [
-        table[i][len(context) - 1 - first : len(context) - 1 - first + len(continuation)]
-        for i, (context, continuation) in enumerate(rows)
-    ]
+        logits = logits[:, -(longest - first) :].float()
+        wanted = [
+            (place[one], len(context) - 1 - first + number, token)
+            for one, (context, continuation) in zip(given, rows, strict=True)
+            for number, token in enumerate(continuation)
+        ]
+        at, step, token = torch.tensor(wanted, dtype=torch.long, device=logits.device).reshape(-1, 3).T
+        chosen = iter((logits[at, step, token] - logits.logsumexp(2)[at, step]).cpu().tolist())
+    return [list(islice(chosen, len(continuation))) for _, continuation in rows]
 
 
 def _read_once(model: Any, ids: torch.Tensor) -> tuple[int, Any]:
