@@ -395,7 +395,6 @@ def _quota(recipe: Recipe) -> int | None:
 def _drift(tune: TuneSpec) -> dict[str, Any]:
     """The drift checks of the base and the tuned model: texts that are scored (written at a provider), and short answers."""
     from zhiling.evaluate.drift import cost
-    from zhiling.proof import tuning
     from zhiling.tune.remote.base import base_of
 
     calls, prompt, written = cost(scores=base_of(tune.model) is None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -73,13 +73,25 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What was looked at besides the tasks: `name` ("judge", "forgetting", "too_much", "too_little"), the verdict in words by language, whether
+    it is good, bad or neither ("better", "worse", "same"), and asks that were treated otherwise, each (ask, base's words, tuned's words)."""
+
+    name: str
+    words: Mapping[str, str]
+    sort: str
+    examples: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
-    """results.json: one Result per task, one for all together, and one per language."""
+    """results.json: one Result per task, one for all together, one per language, and what was looked at besides."""
 
     tasks: tuple[Result, ...]
     overall: Result | None
     langs: tuple[Result, ...]
     confidence: float | None
+    beside: tuple[Beside, ...] = ()
 
     def count(self, verdict: str) -> int:
         """How many tasks got this verdict."""
@@ -133,7 +145,29 @@ def results(folder: Path) -> Results | None:
         return None
     overall = _result("", data["overall"]) if _mapping(data.get("overall")) else None
     langs = tuple(_result(name, item) for name, item in sorted(_mapping(data.get("langs")).items()))
-    return Results(tasks, overall, langs, real(data.get("confidence")))
+    return Results(tasks, overall, langs, real(data.get("confidence")), tuple(_beside(data)))
+
+
+BAD = {"worse": "worse", "forgot": "worse", "too_much refuses more": "worse", "too_little refuses less": "worse"}
+GOOD = {"better": "better", "gained": "better", "too_much refuses less": "better", "too_little refuses more": "better"}
+
+
+def _beside(data: Mapping[str, Any]) -> Iterator[Beside]:
+    drift = _mapping(data.get("drift"))
+    found = {"judge": data.get("judge"), "forgetting": drift.get("forgetting"), **_mapping(drift.get("refusals"))}
+    for name, item in found.items():
+        one = _mapping(item)
+        if not one:
+            continue
+        verdict = str(one.get("verdict") or "")
+        sort = next((of[key] for of in (BAD, GOOD) for key in (verdict, f"{name} {verdict}") if key in of), "same")
+        words = {str(lang): str(text) for lang, text in _mapping(one.get("words")).items()}
+        listed = one.get("examples")
+        shown = [_mapping(row) for row in listed] if isinstance(listed, list) else []
+        examples = tuple(
+            (str(row.get("ask", "")), str(row.get("base", "")), str(row.get("tuned", ""))) for row in shown
+        )
+        yield Beside(str(name), words, sort, examples)
 
 
 def _result(name: str, item: Any) -> Result:

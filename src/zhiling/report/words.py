@@ -270,6 +270,16 @@ WORDS: dict[str, tuple[str, str]] = {
     "proof.moved": ("{better} better, {worse} worse, {same} equal", "{better} 行更好，{worse} 行更差，{same} 行持平"),
     "proof.failed": ("{n} row had no answer|{n} rows had no answer", "{n} 行没有答案"),
     "proof.langs": ("By language", "按语言"),
+    "beside": ("What it cost elsewhere", "别处的代价"),
+    "beside.lead": (
+        "Both models were also asked what is no part of the tasks: general questions, and asks that only sound dangerous or that one declines.",
+        "两个模型还回答了任务之外的内容：常识问题，以及只是听起来危险、或应当拒绝的请求。",
+    ),
+    "beside.judge": ("A judge's preference", "评审的偏好"),
+    "beside.forgetting": ("General knowledge", "通用能力"),
+    "beside.too_much": ("Refuses too much?", "是否拒答过多？"),
+    "beside.too_little": ("Refuses too little?", "是否拒答过少？"),
+    "beside.changed": ("Asks treated otherwise than before", "处理方式发生变化的请求"),
     # answers
     "answers": ("Answers side by side", "答案对照"),
     "answers.lead": (
