@@ -76,6 +76,7 @@ def test_every_text_that_is_asked_for_exists_and_none_is_left_over():
         "scores.value_kept",
     }
     built |= {f"bill.{k}" for k in ("calls", "cached", "prompt", "completion", "failed", "retries", "usd")}
+    built |= {f"beside.{k}" for k in ("judge", "forgetting", "too_much", "too_little")}
     built |= {f"ways.{k}" for k in ("templates", "made", "kept", "share")}
     left = {key for key in WORDS if key not in plain | named | built and not key.startswith(groups)}
     assert not left
