@@ -49,8 +49,18 @@ def settings_of(given: Mapping[str, Any], where: str = "tune", **more: Any) -> T
         ) from None
 
 
-def tune(base: str, rows: Sequence[Example], out: Path, settings: TuneSettings, watch: Watch) -> dict[str, Any]:
-    """Tune `base` ("embedded", a folder or a hub name) on the rows; resumes. Returns the facts of the tuned model as plain values."""
+def tune(
+    base: str,
+    rows: Sequence[Example],
+    out: Path,
+    settings: TuneSettings,
+    watch: Watch,
+    sources: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Tune `base` ("embedded", a folder or a hub name) on the rows; resumes. Returns the facts of the tuned model as plain values.
+
+    `sources` says where the rows came from, as `sources.noted` does.
+    """
     from zhiling.tune.train import tune as train
 
     def heard(event: Mapping[str, Any]) -> None:
@@ -58,7 +68,7 @@ def tune(base: str, rows: Sequence[Example], out: Path, settings: TuneSettings, 
 
     watch({"stage": "tune", "note": say(f"{len(rows)} rows, {settings.method}", f"{len(rows)} 行，{settings.method}")})
     finished = (out / "done.json").exists()
-    tuned = train(base, rows, out, settings, progress=heard)
+    tuned = train(base, rows, out, settings, progress=heard, sources=sources)
     if not finished:
         from zhiling.advise.learn import learn
 
@@ -107,7 +117,8 @@ async def evaluate(
     from zhiling.llm import open_model
 
     chosen = choose(heldout, spec.rows)
-    predictions, seen = dict[str, list[Prediction]](), dict[str, Seen]()
+    predictions: dict[str, list[Prediction]] = {}
+    seen: dict[str, Seen] = {}
     for name in ("base", "tuned"):
         async with open_model(_spec(tuned, name == "tuned", spec), cache=cache, where="evaluate") as model:
             predictions[name] = await predict(Told(model, name, watch), chosen, max_tokens=spec.max_tokens, tasks=tasks)
