@@ -15,6 +15,7 @@ import passports_data as held
 import passports_labels as labels
 from passports_data import Evidence
 
+from zhiling.judging.selftest_plant import dropped
 from zhiling.types import Example, Task
 
 CLEAN = {"en": "02_alpaca/alpagasus_dolly_3k.jsonl.gz", "zh": "02_alpaca/llamafactory_alpaca_zh_demo.jsonl.gz"}
@@ -222,6 +223,16 @@ def dpo(data: Path, lang: str) -> Evidence:
     return Evidence("model", "LLaMA-Factory DPO zh demo", pairs=pairs)
 
 
+BRIEF, FEW = 500, 12
+
+
+def brief(data: Path, lang: str) -> Evidence:
+    """A few of `dpo`, of rows that fit into a small judge's context."""
+    found = dpo(data, lang)
+    pairs = [pair for pair in found.pairs if all(len(row.prompt + row.output) <= BRIEF for row in pair)]
+    return replace(found, pairs=pairs[:FEW], data=f"{found.data}, rows of at most {BRIEF} characters")
+
+
 UNCLEAR = {
     "en": [
         "Summarize the following article.",
@@ -247,6 +258,15 @@ def swapped(least: int) -> Callable[[Path, str], Evidence]:
         return Evidence("planted", f"answers of other rows; {CLEAN[lang]}", good=rows[half:], bad=bad)
 
     return evidence
+
+
+def lost(data: Path, lang: str) -> Evidence:
+    """Rows that never had an input, against rows whose instruction points to an input that was taken away."""
+    rows = clean(data, lang, 10**6)
+    bad = [made for row in rows if (made := dropped(row, row, 0))][:MOST]
+    return Evidence(
+        "planted", f"inputs taken away; {CLEAN[lang]}", good=[row for row in rows if not row.input][:MOST], bad=bad
+    )
 
 
 def followbench(data: Path, lang: str) -> Evidence:
@@ -280,16 +300,18 @@ EVIDENCE: dict[str, dict[str, Callable[[Path, str], Evidence]]] = {
     "pii": dict.fromkeys(("en", "zh"), planted(_personal, "identity numbers, phones, addresses")),
     "refusal": {"en": xstest, "zh": planted(_refused, "refusals for answers")},
     "grammar": {"en": jfleg, "zh": planted(_slip, "five kinds of slips")},
+    "grammar_lm": {"en": jfleg, "zh": planted(_slip, "five kinds of slips")},
     "relevance": {"en": definitions, "zh": simclue},
     "asks": dict.fromkeys(("en", "zh"), planted(_unclear, "asks for what is not there, or for anything")),
     "answers": dict.fromkeys(("en", "zh"), swapped(0)),
+    "lacks_input": dict.fromkeys(("en", "zh"), lost),
     "faithful": {"en": labels.passages, "zh": labels.passages},
     "safety": {"en": labels.unsafe, "zh": labels.insults},
     "readability": dict.fromkeys(("en", "zh"), labels.easy),
     "register": dict.fromkeys(("en", "zh"), labels.formal),
     "clarity": {"en": revised},
     "difficulty": {"en": labels.flask},
-    "judge": {"en": labels.judgements, "zh": dpo},
+    "judge": {"en": labels.judgements, "zh": brief},
     "constraints": dict.fromkeys(("en", "zh"), followbench),
     "quality": {"en": judged, "zh": dpo},
     "wording": {"en": revised, "zh": planted(_badly_put, "marks, inputs, lines, stiff words")},

@@ -13,7 +13,7 @@ from zhiling.types import Example
 
 MOST = 400
 SLOW = 120  # rows of a metric that asks a model
-PER_SET = 2  # pairs of a set that a judge, who is slow, is asked about
+PER_SET = 6  # pairs of a set that a judge, who is slow, is asked about
 
 
 def unsafe(data: Path, lang: str) -> Evidence:

@@ -29,6 +29,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
     "clarity": ("transformers", {"model": "embedded", "threads": 1}, 40),
     "difficulty": ("transformers", {"model": "embedded", "threads": 1}, 24),
     "judge": ("gguf", {"threads": 1}, 4),
+    "grammar_lm": ("transformers", {"model": "embedded", "threads": 1}, 24),
 }
 """Metrics that ask a model: the provider of the embedded one, its settings, and how many rows tell the speed."""
 
@@ -175,7 +176,7 @@ def agreement(
     }  # fmt: skip
 
 
-FEW = {"judge": 12, "clarity": 120}  # pairs: these ask a model
+FEW = {"judge": 36, "clarity": 120, "grammar_lm": 60}  # pairs, or rows of each side: these ask a model
 
 
 def fitted(name: str) -> dict[str, float]:

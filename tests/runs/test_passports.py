@@ -17,7 +17,7 @@ from zhiling.recipe import build, load
 from zhiling.types import Score
 
 MEASURED = str.split(
-    "answers asks constraints echo faithful format grammar language length pii placeholder quality readability refusal register relevance safety"
+    "answers asks constraints echo faithful format grammar grammar_lm lacks_input language length pii placeholder quality readability refusal register relevance safety"
     " wording"
 )
 FAIR = str.split(
@@ -88,6 +88,21 @@ def test_fluency_does_not_pass_for_quality():
     assert told["en"]["low"] < 0.5 < told["also"][0]["low"]
     with pytest.raises(RecipeError, match="chance"):
         recipe({"threshold": {"scorer": "clarity", "min": 0.5}})
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "no better than chance"), ("zh", "不优于随机")])
+def test_a_small_judge_is_told_to_be_one_and_filters_nothing(monkeypatch, lang, words):
+    """The embedded model's grades agree with people no more than a coin does; what it weighs of grammar does."""
+    monkeypatch.setenv("ZHILING_LANG", lang)
+    told = registry.passport("judge")
+    assert told["asked"] == "SmolLM2-135M-Instruct" and told["en"]["n"] >= 30 and not registry.above_chance(told)
+    with pytest.raises(RecipeError, match=words) as caught:
+        recipe({"threshold": {"scorer": "judge", "min": 0.5}})
+    assert "force: true" in caught.value.mend
+    recipe({"threshold": {"scorer": "judge", "min": 0.5, "force": True}})
+    recipe({"threshold": {"scorer": "grammar_lm", "min": 0.5}})
+    believed = {said[0]: ok for said, ok in passports.lines() if said[0] in ("judge", "grammar_lm")}
+    assert believed == {"judge": False, "grammar_lm": True}
 
 
 @pytest.mark.parametrize(("lang", "words"), [("en", "no passport"), ("zh", "没有证书")])

@@ -8,6 +8,7 @@ import json
 import pytest
 from score_rows import HOSTILE, row
 
+from zhiling import registry
 from zhiling.errors import ProviderError
 from zhiling.llm.wrap import Model
 from zhiling.score.judge import judge, prefer
@@ -23,10 +24,11 @@ class Scripted:
     can = frozenset({"chat", "schema"})
 
     def __init__(self, rule):
-        self.rule, self.asked = rule, []
+        self.rule, self.asked, self.schemas = rule, [], []
 
     async def reply(self, request):
         self.asked.append(request.messages)
+        self.schemas.append(request.schema)
         said = self.rule(request.messages[-1][1])
         if isinstance(said, Exception):
             raise said
@@ -135,3 +137,37 @@ def test_a_reply_that_cannot_be_read_is_no_preference():
         lambda user: "?" if GOOD in user.split("[Answer B]")[1] else by_content(user),
     )
     assert scores[0].value is None
+
+
+@pytest.mark.parametrize(("asked", "most"), [("What is water?", 240), ("水是什么？", 60)])
+def test_a_reason_is_held_short_so_that_the_verdict_is_reached(asked, most):
+    """A small model goes on until it is stopped: its reason comes first, and the verdict must fit behind it."""
+    judge_of = Scripted(lambda user: {"reason": "ok", "grade": 3} if "5" in user else {"reason": "ok", "better": "A"})
+
+    async def work():
+        model = Model(judge_of, retries=0)
+        _ = [score async for score in judge([row(asked, GOOD)], model=model)]
+        await prefer([row(asked, GOOD)], [BAD], model=model)
+
+    asyncio.run(work())
+    assert len(judge_of.schemas) == 3
+    for schema in judge_of.schemas:
+        assert next(iter(schema["properties"])) == "reason" and schema["properties"]["reason"]["maxLength"] == most
+        assert schema["required"] == list(schema["properties"]) and schema["additionalProperties"] is False
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_the_embedded_model_reaches_a_grade_in_both_languages():
+    gguf = registry.get("provider", "gguf")
+
+    async def work():
+        model = Model(gguf.fn(**registry.settle(gguf, {"threads": 1})))
+        try:
+            rows = [row("Name the capital of France.", "Paris."), row("法国的首都是哪里？", "巴黎。")]
+            return [score async for score in judge(rows, model=model)]
+        finally:
+            await model.close()
+
+    scores = asyncio.run(work())
+    assert all(score.value in (0, 0.25, 0.5, 0.75, 1) and len(score.why) <= 500 for score in scores)

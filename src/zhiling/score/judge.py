@@ -21,14 +21,10 @@ from zhiling.types import Example, Request, Score
 MOST = 6000  # characters of each part that are shown
 TOKENS = 300
 BATCH = 256  # rows under way at once
-_GRADE = {
-    "type": "object", "properties": {"reason": {"type": "string"}, "grade": {"type": "integer", "minimum": 1, "maximum": 5}},
-    "required": ["reason", "grade"], "additionalProperties": False,
-}  # fmt: skip
-_CHOICE = {
-    "type": "object", "properties": {"reason": {"type": "string"}, "better": {"type": "string", "enum": ["A", "B", "tie"]}},
-    "required": ["reason", "better"], "additionalProperties": False,
-}  # fmt: skip
+_GRADE = {"grade": {"type": "integer", "minimum": 1, "maximum": 5}}
+_CHOICE = {"better": {"type": "string", "enum": ["A", "B", "tie"]}}
+REASON: Mapping[str, int] = {"en": 240, "zh": 60}
+"""Characters of a reason, which comes before the verdict: a small model goes on until it is stopped, and would never reach the verdict."""
 
 
 @scorer(
@@ -145,15 +141,23 @@ async def _ask(model: Model, requests: Sequence[Request]) -> list[dict[str, Any]
     return out
 
 
-def _request(name: str, row: Example, langs: Sequence[str], schema: Mapping[str, Any], **answers: str) -> Request:
+def _request(name: str, row: Example, langs: Sequence[str], verdict: Mapping[str, Any], **answers: str) -> Request:
     language = "zh" if text.lang(row.instruction) == "zh" else "en"
-    prompt = _prompts()[name, language if language in langs else langs[0]]
+    language = language if language in langs else langs[0]
+    prompt = _prompts()[name, language]
     parts = {"instruction": row.instruction, "input": row.input.strip() or "-", **answers}
     shown = {key: text.valid(part[:MOST]) for key, part in parts.items()}
     user = prompt["user"]
     pieces = _split(user)
     filled = "".join(shown[piece] if at % 2 else piece for at, piece in enumerate(pieces))
+    schema = _schema(verdict, REASON[language])
     return Request(messages=(("system", prompt["system"]), ("user", filled)), max_tokens=TOKENS, schema=schema)
+
+
+def _schema(verdict: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """A reason of at most so many characters, then the verdict."""
+    properties = {"reason": {"type": "string", "maxLength": most}, **verdict}
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 @cache
