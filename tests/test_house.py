@@ -9,8 +9,8 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "zhiling"
 ROOMS = ("construct", "score", "select", "tune", "evaluate")
-LOW = {"types": set(), "errors": set(), "registry": {"types", "errors"}, "text": {"types", "errors"}, "embed": {"types", "errors", "text"}, "yamlines": {"errors"}, "nli": {"types", "text"}, "data": {"types", "errors", "text"}}  # fmt: skip
-FOUNDATION = {"types", "errors", "registry", "text", "embed", "yamlines", "nli"}
+LOW = {"types": set(), "errors": set(), "registry": {"types", "errors"}, "text": {"types", "errors"}, "embed": {"types", "errors", "text"}, "yamlines": {"errors"}, "nli": {"types", "text"}, "numerals": set(), "data": {"types", "errors", "text"}}  # fmt: skip
+FOUNDATION = {"types", "errors", "registry", "text", "embed", "yamlines", "nli", "numerals"}
 HEAVY = (
     "torch",
     "transformers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from zhiling.numerals import number
 from zhiling.text import cut
 
 _WORDS = {
@@ -13,7 +14,6 @@ _WORDS = {
     "a": 1,
     "single": 1,
 }
-_HAN = {sign: at for at, sign in enumerate("零一二三四五六七八九十")} | {"两": 2, "百": 100}
 _NUMBER = r"(\d{1,6}|one|two|three|four|five|six|seven|eight|nine|ten)"
 _UNIT = r"(words?|sentences?|paragraphs?|characters?|lines?|items?|bullet points?|examples?)"
 _ZH_NUMBER = r"(\d{1,6}|[一二两三四五六七八九十百])"
@@ -106,8 +106,8 @@ def _limit(found: re.Match[str]) -> tuple[int, str] | None:
     parts = [part for part in found.groups() if part]
     if len(parts) != 2:
         return None
-    number, unit = parts[0].lower(), parts[1].lower()
-    value = int(number) if number.isdigit() else _WORDS.get(number, _HAN.get(number, 0))
+    said, unit = parts[0].lower(), parts[1].lower()
+    value = _WORDS[said] if said in _WORDS else number(said)
     unit = unit.rstrip("s") if unit.isascii() else unit
     return (value, "句" if unit == "句话" else unit) if value else None
 

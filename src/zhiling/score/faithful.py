@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from zhiling import text
 from zhiling.errors import say
+from zhiling.numerals import SIGNS, han_value
 from zhiling.registry import scorer
 from zhiling.score.signals import content
 from zhiling.types import Example, Score
@@ -44,7 +45,8 @@ _latin = re.compile(r"[A-Za-z][A-Za-z0-9.+-]{2,}")
 _digits = {
     word: str(at)
     for at, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
-} | {sign: str(at) for at, sign in enumerate("零一二三四五六七八九十")}  # fmt: skip
+}  # fmt: skip
+_han = re.compile(f"[{SIGNS}]+")
 _item = re.compile(r"^\s*\d{1,2}[.)、]\s*", re.MULTILINE)
 
 
@@ -101,6 +103,7 @@ def _missing_numbers(said: str, source: str) -> tuple[list[str], int]:
     plain = text.normalise(source)
     have = {_figure(found) for found in _number.findall(plain)}
     have |= {_digits[word] for word in text.tokens(source) if word in _digits}
+    have |= {str(han_value(part)) for run in _han.findall(plain) for part in (run, *run)}
     asked = {_figure(found) for found in _number.findall(text.normalise(said))}
     return sorted(asked - have), len(asked)
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from zhiling import text
 from zhiling.embed import Embedder
+from zhiling.numerals import number
 from zhiling.score.format import format
 from zhiling.score.quality_model import Signal
 from zhiling.score.refusal import refusal as refuses
@@ -50,7 +51,6 @@ _latin_in_han = re.compile(r"[A-Za-z][A-Za-z0-9+#.-]{2,}")
 _item = re.compile(r"^\s*(?:[-*•·]|\d{1,2}[.)、．]|[（(]\d{1,2}[)）]|[一二三四五六七八九十]{1,2}、)\s*\S", re.MULTILINE)
 _COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBERS = {word: at for at, word in enumerate(_COUNTED, 1)}
-_NUMBERS_ZH = {sign: at for at, sign in enumerate("一二三四五六七八九十", 1)} | {"两": 2}
 _asked = re.compile(
     r"\b(two|three|four|five|six|seven|eight|nine|ten|\d{1,2}) (?!words?\b|sentences?\b|letters?\b|years?\b|minutes?\b|hours?\b|days?\b"
     r"|paragraphs?\b|lines?\b|characters?\b|times\b|%|percent)(?:[a-z-]+ ){0,3}?[a-z]+s\b",
@@ -193,7 +193,7 @@ def _wanted(instruction: str) -> int:
         said = found.group(1).lower()
         return _NUMBERS.get(said) or int(said)
     if found := _asked_zh.search(instruction):
-        return _NUMBERS_ZH.get(found.group(1)) or int(found.group(1))
+        return number(found.group(1)) or 0
     return 0
 
 

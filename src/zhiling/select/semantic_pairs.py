@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zhiling.numerals import SIGNS, han_value
 from zhiling.text import HAN, normalise, tokens
 
 Floats = NDArray[np.float32]
@@ -56,15 +57,11 @@ _not = re.compile(
 )
 _digits = re.compile(r"\d+(?:[.,:]\d+)*")
 _units = "年月日号天岁元块斤米次倍时分秒层楼级届期章节条名位人只"
-_numerals = re.compile(
-    f"[零〇一二两三四五六七八九十百千万亿]{{2,}}|[二两三四五六七八九十](?=[{_units}个])|一(?=[年月日号岁])"
-)
+_numerals = re.compile(f"[{SIGNS}]{{2,}}|[二两三四五六七八九十](?=[{_units}个])|一(?=[年月日号岁])")
 _quoted = re.compile(r"《([^》]{1,40})》|“([^”]{1,40})”|\"([^\"]{1,40})\"")
 _capital = re.compile(r"(?<![.!?:\n\"“])(?<!^)\s([A-Z][\w'’-]+)")
 _latin = re.compile(r"[a-z][a-z0-9.+#-]*[a-z0-9+#]|[a-z]")
 _chinese = re.compile(f"[{HAN}]")
-_place = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
-_power = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
 _small = str.split(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen"
@@ -74,25 +71,10 @@ WORDS = {word: value for value, word in enumerate(_small)} | {word: 10 * at for 
 _words = re.compile(rf"\b(?:(?:{'|'.join(_tens)})(?:[- ](?:{'|'.join(_small[1:10])}))?|{'|'.join(_small[2:])})\b")
 
 
-def numerals(found: str) -> str:
-    """The digits of a Chinese numeral: 一百二十 is 120, 二〇一九 is 2019, 三万五千 is 35000."""
-    if not any(char in _power for char in found):
-        return "".join(str(_place[char]) for char in found).lstrip("0") or "0"
-    total = section = digit = 0
-    for char in found:
-        if char in _place:
-            digit = _place[char]
-        elif _power[char] < 10_000:
-            section, digit = section + max(digit, 1) * _power[char], 0
-        else:
-            total, section, digit = (total + max(section + digit, 1)) * _power[char], 0, 0
-    return str(total + section + digit)
-
-
 def numbers(folded: str) -> list[str]:
     """The numbers of a normalised text in order, as digits, whether written as digits, English words or Chinese numerals."""
     found = [(match.start(), match[0].replace(",", "")) for match in _digits.finditer(folded)]
-    found += [(match.start(), numerals(match[0])) for match in _numerals.finditer(_idioms.sub("  ", folded))]
+    found += [(match.start(), str(han_value(match[0]))) for match in _numerals.finditer(_idioms.sub("  ", folded))]
     for match in _words.finditer(folded):
         found.append((match.start(), str(sum(WORDS[word] for word in re.split("[- ]", match[0])))))
     return [value for _, value in sorted(found)]

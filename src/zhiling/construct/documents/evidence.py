@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from zhiling import text
-from zhiling.construct.numerals import SIGNS, han_value
+from zhiling.numerals import SIGNS, han_value
 
 ALIGNED = 0.8
 """Least share of a quotation's tokens, in order, that a stretch of the passage must hold to be what was quoted."""

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from zhiling.errors import say
+from zhiling.numerals import number
 from zhiling.registry import verifier
 from zhiling.text import HAN, lang, normalise, sentences
 from zhiling.types import Example, Score
 
 _words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _EN = {word: at for at, word in enumerate(_words, 1)} | {"single": 1, "fifteen": 15, "twenty": 20, "fifty": 50}
-_ZH = {sign: at for at, sign in enumerate("零一二三四五六七八九十")} | {"两": 2}
 _n = r"(\d{1,5}|" + "|".join(sorted(_EN, key=len, reverse=True)) + r")"
 _z = r"(\d{1,5}|[一二两三四五六七八九十百]{1,4})"
 _unit = r"(words?|sentences?|paragraphs?|characters?|lines?|bullet points?|bullets|items?|points?|stanzas?)"
@@ -133,18 +133,7 @@ def counted(text: str, unit: str) -> int:
 
 
 def _number(text: str) -> int:
-    if text.isdigit():
-        return int(text)
-    if text.lower() in _EN:
-        return _EN[text.lower()]
-    total, last = 0, 0
-    for sign in text:
-        if sign in "十百":
-            total += (last or 1) * (10 if sign == "十" else 100)
-            last = 0
-        else:
-            last = _ZH.get(sign, 0)
-    return total + last
+    return _EN[text.lower()] if text.lower() in _EN else number(text) or 0
 
 
 _must = re.compile(

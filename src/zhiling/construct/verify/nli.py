@@ -30,6 +30,7 @@ def asks(settings: Mapping[str, Any]) -> bool:
     langs=("zh", "en"),
     asks=asks,
     needs=("chat",),
+    paper="labels by a second reader: Bowman et al. 2015 (arXiv:1508.05326)",
 )
 async def nli(examples: Sequence[Example], *, model: Model | None = None, judge: bool = True) -> list[Score]:
     """The label is one of entailment, neutral, contradiction (蕴含, 中立, 矛盾), and a model that sees the pair alone gives the same.

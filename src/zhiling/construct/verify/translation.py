@@ -9,8 +9,8 @@ from typing import Annotated
 
 from annotated_types import Gt
 
-from zhiling.construct.numerals import SIGNS, han_value
 from zhiling.errors import say
+from zhiling.numerals import SIGNS, han_value
 from zhiling.registry import verifier
 from zhiling.text import CJK, lang, length, normalise
 from zhiling.types import Example, Score
