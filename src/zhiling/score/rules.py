@@ -147,7 +147,7 @@ _elsewhere = re.compile(
 _letter = re.compile("[A-Za-z]")
 _words = re.compile("[a-z]+")
 _far = re.compile("[\u2e80-\U0010ffff]")  # no letter before is written as a Chinese character, folded or not
-_han = re.compile(f"[{text.HAN}]")
+_han = re.compile(f"[{text.HAN}]+")
 _code = re.compile(
     r"```|!\[|^\s*(?:def|class|for|while|if|import|from|select|create|insert|update|public|function|var|let|const|#include)\b|[;{}]\s*$|\w\(.*\)\s*$",
     re.MULTILINE | re.IGNORECASE,
@@ -212,7 +212,7 @@ def _scripts(passage: str) -> set[str]:
     if main == "latin" and not _far.search(passage):
         return {main}
     folded = text.normalise(passage)
-    if main == "zh" and len(_words.findall(folded)) < SHARE * len(_han.findall(folded)):
+    if main == "zh" and len(_words.findall(folded)) < SHARE * sum(map(len, _han.findall(folded))):
         return {main}  # fewer words than so many of the characters alone are few among all tokens
     heads = [piece[0] for piece in text.tokens(folded)]
     han = sum("\u3400" <= head <= "\u9fff" for head in heads)

@@ -262,24 +262,29 @@ class Looker:
     def possible(self, row: Look, threshold: float) -> bool:
         """Whether a row might show an item, before its vector is known, which takes the time.
 
-        It might show one in the other language, and in its own one of whose words, by rarity, it has the share without which the model of
-        rewordings cannot reach the threshold, all its other features being the best there are, and as many words, all numbers that both
-        could have in common among them, as are ENOUGH.
+        It might show one in the other language. In its own it might show one that has as many words, all numbers that both could have in
+        common among them, as are ENOUGH, and that the model of rewordings could find likely enough: the share of its words, by rarity, is
+        known then, of their numbers at most the smaller count over the larger can be shared, and all other features are the best there are.
         """
         own = self.chinese == (row.lang == "zh")
         if not own.all():
             return True
-        bias, slopes = weights()["reworded"]
-        best = np.array([1.0, 0.0, 1.0, 1.0, 1.0, 2.0])  # the features' upper ends, but for `words`
-        needed = math.log(threshold / (1 - threshold)) if threshold < 1 else math.inf
-        share = (needed - bias - float(np.maximum(slopes, 0.0) @ best)) / slopes[1] if slopes[1] > 0 else 0.0
+        mine = row.numbers.total()
+        common = np.minimum(self.numerals, mine)
+        most = np.maximum(self.numerals, mine)
+        shared = np.where(most > 0, common / np.maximum(most, 1.0), 0.5)
         held = [(self.holders[word], self.rarity[word]) for word in row.words if word in self.holders]
         at = np.concatenate([ats for ats, _ in held] or [np.zeros(0, dtype=np.int64)])
         worth = np.repeat([rarity for _, rarity in held], [len(ats) for ats, _ in held])
         have = np.bincount(at, weights=worth, minlength=len(self.items))
-        common = np.bincount(at, minlength=len(self.items)) / self.per_word
-        common += np.minimum(self.numerals, row.numbers.total())
-        return bool(((have >= (share - 1e-9) * self.total) & (common >= ENOUGH - 1e-9)).any())
+        common = common + np.bincount(at, minlength=len(self.items)) / self.per_word
+        words = have / np.where(self.total > 0, self.total, 1.0)
+        bias, slopes = weights()["reworded"]
+        best = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 2.0])  # the features' upper ends, but for `words` and `numbers`
+        odds = bias + float(np.maximum(slopes, 0.0) @ best) + slopes[1] * words + max(slopes[2], 0.0) * shared
+        least = max(threshold - 5e-5, 1e-9)  # probabilities are rounded to 4 decimals
+        needed = math.log(least / (1 - least)) - 1e-9
+        return bool(((odds >= needed) & (common >= ENOUGH - 1e-9)).any())
 
     def apart(self, row: str, item: int, cosine: float) -> tuple[float, ...]:
         """The features of a row and an item without the words that both begin and end with."""
