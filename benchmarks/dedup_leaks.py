@@ -216,3 +216,48 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     for name in ("translated_sentences", "translated_questions"):
         out |= {f"{name}_{key}": by_name[name][key] for key in ("recall", "false_alarms")}
     return out
+
+
+MANY, MIXED, QUICK = 200_000, 4_000, 2_000  # rows
+
+
+def speed(data: Path, quick: bool = False) -> list[dict[str, Any]]:
+    """Rows that the selector goes through in a CPU second: Alpaca's against word problems in English, and against these and Chinese texts.
+
+    Beyond the 52k a row is one of them again with its number added, so that no two say the same. Against items in its own language a row is
+    only embedded where its words and numbers allow it; against a translation every row is.
+    """
+    import time
+    from itertools import islice
+
+    from zhiling.embed import Use
+    from zhiling.select.decontaminate import decontaminate
+    from zhiling.types import Example
+
+    def rows(count: int) -> list[Example]:
+        found = lines(data / "02_alpaca/alpaca_52k_original.jsonl.gz")
+        texts = (f"{row['instruction']}\n{row['input'] or ''}" for row in found)
+        first = [Example("t", text) for text in islice(texts, count)]
+        return first + [Example("t", f"{first[at % len(first)].instruction} {at}") for at in range(len(first), count)]
+
+    english = [Example("e", item) for item in gsm8k(data) + other_problems(data)]
+    chinese = [Example("e", item) for item in paragraphs(data)[1]]
+    told = []
+    for name, items, count in (("english", english, MANY), ("mixed", english + chinese, MIXED)):
+        pool = rows(QUICK if quick else count)
+        list(
+            decontaminate(pool[:20], heldout=items[-20:], embedder=Use(), here=Path())
+        )  # tables and weights are loaded
+        start = time.process_time()
+        dropped = sum(not verdict.kept for verdict in decontaminate(pool, heldout=items, embedder=Use(), here=Path()))
+        seconds = time.process_time() - start
+        told.append(
+            {
+                "name": f"decontaminate_{name}",
+                "rows": len(pool),
+                "items": len(items),
+                "rows_per_cpu_s": round(len(pool) / seconds),
+                "dropped": dropped,
+            }
+        )
+    return told

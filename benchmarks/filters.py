@@ -3,15 +3,17 @@
     python benchmarks/filters.py [--quick] [--data DIR] [--json FILE] [--no-rival]
 
 Ours: length, language, echo, refusal, placeholder and format over Alpaca's 52k rows and over 500,000 (the same rows again and again, a
-number added, so that no row equals another), in memory, one process. Theirs: text length, number of words, word and character repetition,
+number added, so that no row equals another), one process, in two ways: in memory, and as a run uses them (rows made, written to shards of
+2,000, each read, scored and its scores written as Parquet). Theirs: text length, number of words, word and character repetition,
 special characters and alphanumeric share, over instruction, input and output as one text, on the same two sizes and in two ways: as it is
 used (`process` of its data set, one process, start-up, caching and all), and bare (`compute_stats_batched` on batches of 1,000 texts in
-memory, nothing else). Ours has no such frame around it here, so that the bare one is the comparison of like with like. Each counts its own
-CPU seconds, and says the machine's load before it began. The rival runs in an environment of its own, made on demand, and is skipped with a
+memory, nothing else). The bare one beside ours in memory, and theirs beside ours as used, are comparisons of like with like. Each counts its
+own CPU seconds, and says the machine's load before it began. The rival runs in an environment of its own, made on demand, and is skipped with a
 reason where that cannot be made. A plain Python pass (words, trigrams, seven regular expressions) stands beside both.
 
-Figures: rows_per_cpu_s, plain_rows_per_cpu_s, datajuicer_rows_per_cpu_s, datajuicer_bare_rows_per_cpu_s, ratio_datajuicer (ours by theirs
-as it is used), ratio_datajuicer_bare, on 52k rows; and the same but the plain pass with `_500k`.
+Figures: rows_per_cpu_s, used_rows_per_cpu_s, plain_rows_per_cpu_s, datajuicer_rows_per_cpu_s, datajuicer_bare_rows_per_cpu_s,
+ratio_datajuicer (ours in memory by theirs as used), ratio_datajuicer_used (both as used), ratio_datajuicer_bare (both in memory), on 52k rows;
+the same but the plain pass with `_500k`; zh_rows_per_cpu_s (ours in memory, over Chinese rows).
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ THEIRS = {
 }
 PACKAGES = ("py-data-juicer", "aiohttp", "ray")  # what it imports without asking for it
 MANY = 500_000
+SHARD = 2000
+ZH = "02_alpaca/alpaca_zh_community_translated.jsonl.gz"
 
 
 def main() -> None:
@@ -60,10 +64,10 @@ def main() -> None:
         print(json.dumps(told))
         return
     given = alpaca(args.data)[: 5000 if args.quick else None]
-    rows = [ours("ours", given)]
+    rows = [ours("ours", given), used("used", given), ours("ours_zh", alpaca(args.data, ZH))]
     if not args.quick:
         many = [{**given[at % len(given)], "output": f"{given[at % len(given)]['output']} {at}"} for at in range(MANY)]
-        rows.append(ours("ours_500k", many))
+        rows += [ours("ours_500k", many), used("used_500k", many)]
         del many
     texts = ["\n".join(row[name] or "" for name in ("instruction", "input", "output")) for row in given]
     rows.append(plain(texts))
@@ -72,18 +76,14 @@ def main() -> None:
     report(rows, args.json)
 
 
-def alpaca(data: Path) -> list[dict[str, str]]:
-    return [
-        json.loads(line)
-        for line in gzip.decompress((data / "02_alpaca/alpaca_52k_original.jsonl.gz").read_bytes()).splitlines()
-    ]
+def alpaca(data: Path, file: str = "02_alpaca/alpaca_52k_original.jsonl.gz") -> list[dict[str, str]]:
+    return [json.loads(line) for line in gzip.decompress((data / file).read_bytes()).splitlines()]
 
 
 def ours(name: str, given: list[dict[str, str]]) -> dict[str, Any]:
     from zhiling import registry
-    from zhiling.types import Example
 
-    rows = [Example("data", row["instruction"] or "", row["input"] or "", row["output"] or "") for row in given]
+    rows = [made(row) for row in given]
     each, busy = {}, load()
     for metric in METRICS:
         work = registry.get("scorer", metric).fn
@@ -99,6 +99,32 @@ def ours(name: str, given: list[dict[str, str]]) -> dict[str, Any]:
         "load": busy,
         "rows_per_cpu_s": round(len(rows) / sum(each.values())),
         **said,
+    }
+
+
+def made(row: dict[str, str]) -> Any:
+    from zhiling.types import Example
+
+    return Example("data", *(row.get(name) or "" for name in ("instruction", "input", "output")))
+
+
+def used(name: str, given: list[dict[str, str]]) -> dict[str, Any]:
+    """What a run does on one worker: from the rows as they were parsed to the scores' files."""
+    from zhiling.steps import score_shard
+    from zhiling.store import write
+
+    busy, start = load(), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        for at in range(0, len(given), SHARD):
+            rows = map(made, given[at : at + SHARD])
+            shard = write(Path(folder), f"examples/{at}.parquet", "examples", rows)
+            for metric in METRICS:
+                score_shard(folder, f"{metric}/{at}", metric, {}, shard, {}, 0, Path(folder))
+    return {
+        "name": name,
+        "rows": len(given),
+        "load": busy,
+        "rows_per_cpu_s": round(len(given) / (time.process_time() - start)),
     }
 
 
@@ -205,6 +231,10 @@ def report(rows: list[dict[str, Any]], out: Path | None) -> None:
         for way in ("datajuicer", "datajuicer_bare"):
             theirs = figures[f"{way}_rows_per_cpu_s{size}"] = speed.get(f"{way}{size}")
             figures[f"ratio_{way}{size}"] = round(mine / theirs, 2) if mine and theirs else None
+        shards, theirs = speed.get(f"used{size}"), speed.get(f"datajuicer{size}")
+        figures[f"used_rows_per_cpu_s{size}"] = shards
+        figures[f"ratio_datajuicer_used{size}"] = round(shards / theirs, 2) if shards and theirs else None
+    figures["zh_rows_per_cpu_s"] = speed.get("ours_zh")
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
     print(json.dumps(figures))
