@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from zhiling.errors import DataError, EngineError, RecipeError
 from zhiling.judging.dataset import Asked, select
 from zhiling.proof import probe as room
 from zhiling.proof import prove
+from zhiling.proof.probe_rows import Arms
 from zhiling.store import current, read
+from zhiling.types import Example, Task
 
 COLOURS = {
     "sky": "blue",
@@ -173,3 +176,14 @@ def test_mistakes_are_told(tmp_path, base):
     for name, value in (("tokens", 10), ("rows", 0), ("seeds", 1), ("confidence", 1.0)):
         with pytest.raises(RecipeError, match=name):
             told(folder, base, **{name: value})
+
+
+def test_a_task_with_labels_goes_by_the_answers_that_its_rows_give():
+    """A Chinese wording says 正面 where the task's label is Positive; asked is between what is answered, not between what is never said."""
+    rows = [Example("tone", "好吗？", text, answer) for text, answer in (("真好", "正面"), ("真差", "负面"))]
+    arms = Arms(rows[:1], "heldout", [rows[1:]], [rows[:1]], {}, 2, 1)
+    tone = Task("tone", labels=("Positive", "Negative"))
+    assert room._by_choice(tone, arms) == replace(tone, metric="choice", labels=("正面", "负面"))
+    for other in (Task("tone"), Task("tone", labels=("x",)), Task("news", labels=("a", "b"))):
+        expected = other if other.labels != ("x",) else replace(other, metric="choice", labels=("正面", "负面"))
+        assert room._by_choice(other, arms) == expected

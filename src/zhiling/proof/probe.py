@@ -7,10 +7,12 @@ tell" or "worse". Where `tune`, `evaluate` and `select` meet on what a run has a
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ CODE = ("proof.probe", "proof.probe_rows", "proof.prove")
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a probe costs and how sure it is. `tokens` (prompt and answer) are tuned on for each of `seeds` x 2 tunings of `model`, a name
-    or folder as in a recipe's `tune`; evaluated on are `rows` rows at most, of as many tokens at most."""
+    or folder as in a recipe's `tune`; evaluated on are `rows` rows at most, of as many tokens at most, of held-out rows twice as many."""
 
     model: str = "embedded"
     tokens: int = 10_000
@@ -59,9 +61,10 @@ class Settings:
 def probe(folder: Path, settings: Settings | None = None, *, watch: Watch | None = None) -> dict[str, Any]:
     """Tune and compare on what the run in `folder` (of `zhiling run` or `zhiling select`) kept, and on its pool before selection.
 
-    Evaluated on are the run's held-out rows, by each task's own metric; else the rows of its `--against` files; else rows set aside from
-    the pool: both by how likely a model finds their answers (geometric mean of the tokens' probabilities). Rows of more than 512 tokens
-    are left out everywhere. A killed probe goes on where it
+    Evaluated on are the run's held-out rows: tasks with labels by the label that a model finds likeliest, so that learning the form of an
+    answer counts for nothing, other tasks by their own metric. Else the rows of its `--against` files, else rows set aside from the pool:
+    both by how likely a model finds their answers (geometric mean of the tokens' probabilities). Rows of more than 512 tokens are left out
+    everywhere. A killed probe goes on where it
     stopped; a finished one returns at once unless its rows, settings or the code changed. Returns plain values: "verdict", "words",
     "source", "difference", "low", "high", "base", "selected", "random", "each" (by seed), "tasks", "tuned" (rows and tokens by arm and
     seed), "seconds". Raises DataError where there is nothing to compare, RecipeError for wrong settings, EngineError for a folder that
@@ -82,6 +85,8 @@ def probe(folder: Path, settings: Settings | None = None, *, watch: Watch | None
 
 
 def _probe(folder: Path, done: Sequence[Done], chosen: Done, settings: Settings, watch: Watch) -> dict[str, Any]:
+    if "torch" not in sys.modules:  # the tokenizer below loads it, and OpenMP reads this once: see `tune.train`
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from zhiling.tune import model as models
 
     began = time.monotonic()
@@ -136,11 +141,20 @@ def _tasks(chosen: Done) -> dict[str, Task]:
     return TypeAdapter(dict[str, Task]).validate_python(chosen.facts["tasks"])
 
 
+def _by_choice(task: Task, arms: Arms) -> Task:
+    """A task with labels measured by the likeliest of the answers that its rows give: templates may name a label in another language."""
+    drawn = (arms.asked, *arms.selected, *arms.random)
+    answers = {row.output.strip() for part in drawn for row in part if row.task == task.name}
+    closed = task.labels and 2 <= len(answers) <= 2 * len(task.labels)
+    return replace(task, metric="choice", labels=tuple(sorted(answers))) if closed else task
+
+
 class _Facts:
     """What is found out about one tuning after the other."""
 
     def __init__(self, arms: Arms, tasks: Mapping[str, Task], settings: Settings, place: Path, ahead: Ahead) -> None:
-        self.arms, self.tasks, self.settings, self.place, self.ahead = arms, tasks, settings, place, ahead
+        self.arms, self.settings, self.place, self.ahead = arms, settings, place, ahead
+        self.tasks = {name: _by_choice(task, arms) for name, task in tasks.items()}
         self.spec = EvaluateSpec(max_tokens=ANSWER, confidence=settings.confidence)
 
     def tuned(self, arm: str, seed: int, rows: Sequence[Example]) -> dict[str, float | None]:
@@ -163,7 +177,9 @@ class _Facts:
         hear = self.ahead.asking
         if self.arms.source != "heldout":
             return steps.wait(prove.likelihoods_of("probe", tuned, asked, self.spec, cache, hear, after=after))
-        answers = steps.wait(prove.answers_of("probe", tuned, asked, self.spec, cache, hear, after=after))
+        answers = steps.wait(
+            prove.answers_of("probe", tuned, asked, self.spec, cache, hear, after=after, tasks=self.tasks)
+        )
         return score(asked, answers, self.tasks)
 
 
@@ -258,7 +274,7 @@ def _words(found: Mapping[str, Any], zh: bool) -> str:
     """The verdict in one sentence, with what it does not say."""
     if found["difference"] is None:
         return "无法判断：没有一行在所有模型下都得到分数" if zh else "cannot tell: no row was scored under every model"
-    points = f"{100 * found['difference']:+.1f}"
+    points = f"{round(100 * found['difference'], 1) + 0.0:+.1f}"  # no -0.0
     span = "—" if found["low"] is None else f"{100 * found['low']:+.1f} … {100 * found['high']:+.1f}"
     level = f"{100 * found['confidence']:g}%"
     said = {
@@ -279,7 +295,10 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     from zhiling.show import table_lines
 
     source = {
-        "heldout": say("the run's held-out rows, by each task's metric", "运行的留出数据，按各任务的指标"),
+        "heldout": say(
+            "the run's held-out rows, by the likeliest label where a task has labels, else by its metric",
+            "运行的留出数据：有标签的任务按最可能的标签，其余按各自的指标",
+        ),
         "against": say(
             "the evaluation files' rows, by the probability of their answers", "评测文件中的数据，按其答案的概率"
         ),

@@ -84,7 +84,7 @@ def draw(folder: Path, done: Sequence[Done], chosen: Done, rows: Rows, tokens: i
         names = sorted({row.task for row in held})
         few = prove.choose(held, max(1, asked // len(names)))
         questions = [
-            row for name in names for row in _short((r for r in few if r.task == name), rows, tokens // len(names))
+            row for name in names for row in _short((r for r in few if r.task == name), rows, 2 * tokens // len(names))
         ]
         source = "against" if any(entry.stage == "heldout/against" for entry in done) else "heldout"
     else:
