@@ -136,6 +136,7 @@ BUILTIN: dict[Sort, dict[str, str]] = {
         "accuracy": "zhiling.evaluate.labels",
         "choice": "zhiling.evaluate.labels",
         "constraints": "zhiling.evaluate.conditions",
+        "execution": "zhiling.evaluate.execution",
     },
     "provider": {
         "openai": "zhiling.llm.openai",
@@ -246,7 +247,8 @@ def metric(name: str, **facts: Any) -> Callable[[F], F]:
     """Register a metric: fn(prediction, reference, *, lang) -> float in [0, 1], higher is better; None where it can say nothing.
 
     It may name `task` and `example`, with None as their default: the row and its task, where they are at hand. Facts: `families` it is
-    made for; `likelihood`: the model does not write, its answer is the task's label that it finds likeliest, per "text", "token" or "byte".
+    made for; `likelihood`: the model does not write, its answer is the task's label that it finds likeliest, per "text", "token" or "byte";
+    `runs`: answers are run, many at once, by what the place where rooms meet hands to `evaluate.suite`.
     """
     return _register("metric", name, facts)
 

@@ -361,12 +361,21 @@ def check(run: Run) -> None:
         if step.model:
             run.model(step.model)
     steps.able(run.recipe, reached, run.model)
-    if run.recipe.evaluate is not None and run.recipe.evaluate.judge and run.reaches("evaluate"):
-        run.model(run.recipe.evaluate.judge)
+    if run.recipe.evaluate is not None and run.recipe.tune is not None and run.reaches("evaluate"):
+        from zhiling.proof import execution
+
+        execution.check(run.tasks, _verifiers(run))
+        if run.recipe.evaluate.judge:
+            run.model(run.recipe.evaluate.judge)
     if run.recipe.tune is not None and run.reaches("tune"):
         from zhiling.proof import tuning
 
         tuning.check(run.recipe.tune.model, run.recipe.tune.settings)
+
+
+def _verifiers(run: Run) -> Mapping[str, Any]:
+    """The tasks' verifiers with their settings."""
+    return next((step.settings["checks"] for step in run.recipe.score if step.kind == "verify"), {})
 
 
 def tune(run: Run, kept: Sequence[Output]) -> None:
@@ -388,10 +397,12 @@ def evaluate(run: Run, heldout: Sequence[Output]) -> None:
     if spec is None or not run.summary.tuned or not heldout:
         return
     from zhiling.proof import prove
+    from zhiling.proof.execution import executor
 
     held, cache = list(read(run.folder, heldout)), run.folder / "replies.sqlite"
     judge = run.model(spec.judge) if spec.judge else None
-    work = prove.evaluate(run.summary.tuned, held, run.tasks, spec, run.recipe.seed, cache, run.watch, judge)
+    how = (judge, executor(_verifiers(run), run.recipe.here))
+    work = prove.evaluate(run.summary.tuned, held, run.tasks, spec, run.recipe.seed, cache, run.watch, *how)
     answers, results = steps.wait(work)
     run.summary.results = results
     key = run.key("evaluate", answers)

@@ -56,6 +56,9 @@ Drift = Annotated[
         help="Ask both what is no part of the tasks; by itself where B was tuned here. 通用能力与拒答的漂移检查；B 为调优结果时默认进行。",
     ),
 ]
+Database = Annotated[
+    Path | None, typer.Option("--database", help="For --metric execution: where queries are run. 查询执行所用的数据库。")
+]  # fmt: skip
 Judge = Annotated[
     str, typer.Option("--judge", help=f"Which answer is better, in both orders: {MODELS} 由模型评审谁的回答更好。", metavar="MODEL")
 ]  # fmt: skip
@@ -70,7 +73,7 @@ REPLIES = Path("runs") / "evaluate.sqlite"
 def evaluate(
     model: Model, data: Data = None, metric: Metric = "", label: Labels = None, form: Form = "", column: Columns = None,
     rows: Rows = None, max_tokens: Longest = None, confidence: Sure = 0.95, seed: Seed = 0, trained_on: Trained = None,
-    clean: Clean = False, force: Force = False, cache: Cache = REPLIES, out: Out = None, as_json: Json = False,
+    clean: Clean = False, force: Force = False, database: Database = None, cache: Cache = REPLIES, out: Out = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """How good a model is on your rows, with intervals, per task, language and family. 评测一个模型，给出区间。"""
     from zhiling.proof import evaluation
@@ -78,7 +81,8 @@ def evaluate(
 
     named = [one(model)]
     asked = evaluation.Asked(
-        _data(data, named), metric, label or (), form, _pairs(column), rows, max_tokens, confidence, seed, trained_on or (), clean, force, cache
+        _data(data, named), metric, label or (), form, _pairs(column), rows, max_tokens, confidence, seed, trained_on or (), clean, force,
+        cache, database=database,
     )  # fmt: skip
     with at_work() as meter:
         found, answers = evaluation.measure(named[0], asked, meter)
@@ -88,8 +92,8 @@ def evaluate(
 def compare(
     a: First, b: Second, data: Data = None, metric: Metric = "", label: Labels = None, form: Form = "", column: Columns = None,
     rows: Rows = None, max_tokens: Longest = None, confidence: Sure = 0.95, seed: Seed = 0, trained_on: Trained = None,
-    clean: Clean = False, force: Force = False, drift: Drift = None, judge: Judge = "", cache: Cache = REPLIES, out: Out = None,
-    as_json: Json = False,
+    clean: Clean = False, force: Force = False, drift: Drift = None, judge: Judge = "", database: Database = None,
+    cache: Cache = REPLIES, out: Out = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Whether model B is better than A on the same rows, or nobody can tell. 在相同数据上比较两个模型，给出结论。"""
     from zhiling.proof import evaluation
@@ -101,7 +105,7 @@ def compare(
         raise RecipeError(say("a model is compared with itself", "模型在与自己比较"), where=f"{a} {b}")
     asked = evaluation.Asked(
         _data(data, [*second, *first]), metric, label or (), form, _pairs(column), rows, max_tokens, confidence, seed, trained_on or (), clean,
-        force, cache, drift, one(judge) if judge else None,
+        force, cache, drift, one(judge) if judge else None, database,
     )  # fmt: skip
     with at_work() as meter:
         found, answers = evaluation.compare(first, second, asked, meter)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from zhiling import registry, text
 from zhiling.evaluate.compare import Comparison, stratified
+from zhiling.evaluate.execution import Execute
 from zhiling.evaluate.predict import Prediction
 from zhiling.types import Example, Task
 
@@ -60,12 +61,13 @@ def evaluate(
     seed: int = 0,
     draws: int = 10_000,
     confidence: float = 0.95,
+    execute: Execute | None = None,
 ) -> Evaluation:
     """Score both models' predictions with each task's metric and compare them row by row.
 
-    Raises RecipeError for a metric that does not exist.
+    Raises RecipeError for a metric that does not exist, or that runs answers where nothing to `execute` them is handed.
     """
-    values = {"base": score(examples, base, tasks), "tuned": score(examples, tuned, tasks)}
+    values = {"base": score(examples, base, tasks, execute), "tuned": score(examples, tuned, tasks, execute)}
     by_task, by_lang, by_family = (parted(examples, tasks, by) for by in ("task", "lang", "family"))
 
     def told(groups: Sequence[Sequence[Example]]) -> Comparison:
@@ -83,21 +85,39 @@ def evaluate(
     )
 
 
-def score(examples: Sequence[Example], predictions: Sequence[Prediction], tasks: Mapping[str, Task]) -> Scores:
+def score(
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    tasks: Mapping[str, Task],
+    execute: Execute | None = None,
+    why: dict[str, str] | None = None,
+) -> Scores:
     """Each example's score under its task's metric; None where the row was not answered, or the metric can say nothing of it.
 
-    An empty answer is an answer. Raises RecipeError for a metric that does not exist.
+    An empty answer is an answer. `why` gets the reasons of what was run. Raises RecipeError for a metric that does not exist, or
+    that runs answers where nothing to `execute` them is handed.
     """
     answers = {prediction.example: prediction for prediction in predictions}
     scores: Scores = {}
+    run: dict[str, list[tuple[Example, str]]] = {}
     for example in examples:
         answer = answers.get(example.id)
+        scores[example.id] = None
         if answer is None or answer.error:
-            scores[example.id] = None
             continue
         metric = registry.get("metric", tasks[example.task].metric, where=f"tasks.{example.task}.metric")
+        if metric.facts.get("runs") and execute is not None:
+            run.setdefault(example.task, []).append((example, answer.text))
+            continue
         at_hand = {"task": tasks[example.task], "example": example}
         hand = {name: at_hand[name] for name in metric.wants & at_hand.keys()}
         value = metric.fn(answer.text, example.output, lang=example.lang, **hand)
         scores[example.id] = None if value is None else float(value)
+    for task, rows in run.items():
+        assert execute is not None
+        ran = execute(tasks[task], [row for row, _ in rows], [text for _, text in rows])
+        for (example, _), (value, said) in zip(rows, ran, strict=True):
+            scores[example.id] = value
+            if why is not None and said:
+                why[example.id] = said
     return scores

@@ -12,6 +12,7 @@ from zhiling.data.sets import examples, form_of
 from zhiling.errors import DataError, RecipeError, say
 from zhiling.proof import prove
 from zhiling.proof.sides import Side
+from zhiling.proof.sources import Source, rows_of
 from zhiling.stages import GUARDS
 from zhiling.store import current, read
 from zhiling.text import cut
@@ -19,6 +20,7 @@ from zhiling.types import Example, Task
 
 if TYPE_CHECKING:
     from zhiling.evaluate.drift import Seen
+    from zhiling.evaluate.execution import Execute
     from zhiling.evaluate.predict import Prediction
     from zhiling.llm import Model
     from zhiling.proof.duel import Ruling
@@ -39,7 +41,7 @@ class Asked:
     counted in with `force`; otherwise they are refused.
 
     Of a comparison: `drift` puts the checks of `evaluate.drift` to both, None: where the second model was tuned here; `judge` is asked of
-    each row whose answer is better.
+    each row whose answer is better. The metric `execution` runs queries on `database`; without one, a file's rows are programs.
     """
 
     data: Sequence[Path]
@@ -57,6 +59,7 @@ class Asked:
     cache: Path | None = None
     drift: bool | None = None
     judge: Side | None = None
+    database: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +106,11 @@ def paper(asked: Asked, sides: Sequence[Side], watch: Watch) -> Paper:
         raise DataError(say("no row to ask", "没有可用于评测的数据"), where=str(asked.data[0]), mend=mend)
     trained = [*asked.trained_on, *(side.run for side in sides if side.run is not None)]
     leaked, training = dict[str, str](), None
-    if trained:
+    kept = {source: source.same() for side in sides for source in side.files}
+    if trained or any(kept.values()):
         watch({"stage": "select/decontaminate", "rows": len(chosen)})
         shown = [row for place in dict.fromkeys(trained) for row in taught(place)]
+        shown += [row for source, same in kept.items() if same for row in taught(source.path, source.form)]
         leaked, training = contaminated(chosen, shown, tasks, asked.seed), len(shown)
     if leaked and not asked.clean and not asked.force:
         one = next(row for row in chosen if row.id in leaked)
@@ -123,7 +128,11 @@ def paper(asked: Asked, sides: Sequence[Side], watch: Watch) -> Paper:
         chosen = [row for row in chosen if row.id not in leaked]
         if not chosen:
             raise DataError(say("every row is contaminated", "所有数据行都受到污染"), where=str(asked.data[0]))
-    unknown = [side.label for side in sides if side.base and side.run is None and not asked.trained_on]
+    unknown = [
+        side.label
+        for side in sides
+        if side.base and side.run is None and not asked.trained_on and not _known(side, kept)
+    ]
     return Paper(chosen, tasks, unusable, training, leaked, unknown)
 
 
@@ -172,15 +181,14 @@ def _guessed(name: str, rows: Sequence[Example]) -> Task:
     return Task(name, langs=langs, metric="rouge_l")
 
 
-def taught(place: Path) -> Iterator[Example]:
+def _known(side: Side, kept: Mapping[Source, bool]) -> bool:
+    """Whether all the files that a model was tuned on still hold what they held."""
+    return bool(side.files) and all(kept[source] for source in side.files)
+
+
+def taught(place: Path, form: str = "") -> Iterator[Example]:
     """The rows that a run kept, or those of a data file: what a model was tuned on."""
-    if (place / "journal.sqlite").exists():
-        for done in current(place):
-            yield from read(place, done.of("kept"))
-        return
-    for _, row in examples(place, form_of(place), place.name.split(".")[0]):
-        if isinstance(row, Example):
-            yield row
+    return (row for row in rows_of(place, form) if isinstance(row, Example))
 
 
 def contaminated(
@@ -222,6 +230,20 @@ async def answers(
         return found, _paid(model), seen
 
 
+def _execute(asked: Asked, tasks: Mapping[str, Task]) -> Execute:
+    """What runs answers: of a run's tasks as its recipe's verifiers are set, of a file's on `asked.database`, else as programs."""
+    from zhiling.proof.execution import checks_of, executor
+
+    known: dict[str, Execute] = {}
+    for place in asked.data:
+        if (place / "journal.sqlite").exists() and (place / "recipe.yaml").exists():
+            checks, here = checks_of(place)
+            known |= dict.fromkeys(checks, executor(checks, here))
+    plain: tuple[str, dict[str, Any]] = ("sql", {"database": asked.database}) if asked.database else ("code", {})
+    other = executor({name: [plain] for name in tasks}, Path.cwd())
+    return lambda task, rows, answers: known.get(task.name, other)(task, rows, answers)
+
+
 def _how(sides: Iterable[Side]) -> Drift:
     """By likelihood where every model can score texts: what one of them writes says nothing beside how likely another finds it."""
     from zhiling.llm import open_model
@@ -244,7 +266,8 @@ def measure(side: Side, asked: Asked, watch: Watch) -> tuple[dict[str, Any], lis
 
     on = paper(asked, [side], watch)
     said, spent, _ = steps.wait(answers(side, side.label, on, asked, watch))
-    values = score(on.rows, said, on.tasks)
+    why = dict[str, str]()
+    values = score(on.rows, said, on.tasks, _execute(asked, on.tasks), why)
 
     def told(groups: Sequence[Sequence[Example]]) -> dict[str, Any]:
         scores = [{row.id: values[row.id] for row in rows} for rows in groups]
@@ -265,7 +288,8 @@ def measure(side: Side, asked: Asked, watch: Watch) -> tuple[dict[str, Any], lis
         "contamination": on.told(),
         "spent": {side.label: spent},
     }
-    return result, _written(on, {side.label: said}, {side.label: values})
+    rows = _written(on, {side.label: said}, {side.label: values})
+    return result, [{**row, "why": why[row["id"]]} if row["id"] in why else row for row in rows]
 
 
 def compare(
@@ -289,11 +313,12 @@ def compare(
     asking = {name: steps.wait(answers(side, name, on, asked, watch, drift=drift)) for name, side in named.items()}
     said = {name: found for name, (found, _, _) in asking.items()}
     spent = {name: paid for name, (_, paid, _) in asking.items()}
-    values = {name: score(on.rows, found, on.tasks) for name, found in said.items()}
+    execute = _execute(asked, on.tasks)
+    values = {name: score(on.rows, found, on.tasks, execute) for name, found in said.items()}
     if seeds == 1:
         a, b = first[0].label, second[0].label
         result = evaluate(
-            on.rows, said[a], said[b], tasks=on.tasks, seed=asked.seed, confidence=asked.confidence
+            on.rows, said[a], said[b], tasks=on.tasks, seed=asked.seed, confidence=asked.confidence, execute=execute
         ).to_dict()
     else:
         ways = [

@@ -14,6 +14,7 @@ from zhiling.types import Example, Reply, Request, Task, as_turns
 
 if TYPE_CHECKING:
     from zhiling.evaluate.drift import Seen
+    from zhiling.evaluate.execution import Execute
     from zhiling.evaluate.predict import Prediction
     from zhiling.llm import Model
     from zhiling.tune.settings import TuneSettings
@@ -104,10 +105,11 @@ async def evaluate(
     cache: Path | None,
     watch: Watch,
     judge: Model | None = None,
+    execute: Execute | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """(answers as rows of the `answers` view, results per task, language and overall, with the drift checks unless `spec` says no).
 
-    A `judge` is asked of each row which answer is better: "judge" in the results.
+    A `judge` is asked of each row which answer is better: "judge" in the results. `execute` runs answers for metrics that need it.
 
     Both models answer greedily through the models' room, so an interrupted evaluation asks nothing twice.
     """
@@ -125,8 +127,9 @@ async def evaluate(
             if spec.drift:
                 seen[name] = await look(model, name, watch, scores="score" in model.can)
     found = compare(
-        chosen, predictions["base"], predictions["tuned"], tasks=tasks, seed=seed, confidence=spec.confidence
-    )
+        chosen, predictions["base"], predictions["tuned"], tasks=tasks, seed=seed, confidence=spec.confidence,
+        execute=execute,
+    )  # fmt: skip
     answers = [
         {
             "example": p.example,

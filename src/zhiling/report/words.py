@@ -112,6 +112,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "metric.bleu": ("BLEU", "BLEU"),
     "metric.accuracy": ("accuracy", "准确率"),
     "metric.choice": ("accuracy by likelihood", "似然准确率"),
+    "metric.execution": ("execution accuracy", "执行准确率"),
     "metric.constraints": ("conditions kept", "约束满足率"),
     "lang.en": ("English", "英文"),
     "lang.zh": ("Chinese", "中文"),

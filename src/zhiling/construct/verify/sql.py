@@ -34,7 +34,8 @@ _database = re.compile(r"^\s*(?:database|数据库)\s*[:：]\s*([\w.-]+)", re.IG
 class Answer:
     """What a query gave: column names, the first rows as text, how many (`more`: and others), whether it says nothing; or an error.
 
-    `bare` is true where the tables hold no rows at all, so that an empty answer says nothing about the query.
+    `bare` is true where the tables hold no rows at all, so that an empty answer says nothing about the query. `bag` and `order` are hashes
+    of all the rows, whatever their order or in it.
     """
 
     error: str = ""
@@ -45,6 +46,8 @@ class Answer:
     more: bool = False
     empty: bool = False
     bare: bool = False
+    bag: str = ""
+    order: str = ""
 
     @property
     def described(self) -> str:
@@ -79,7 +82,7 @@ def sql(
     out: list[Score] = []
     jobs: dict[int, tuple[Path, str, str]] = {}
     for row in examples:
-        query, file = statement(row.output), _file_of(row, place)
+        query, file = statement(row.output), file_of(row, place)
         if file is None:
             why = say("the row names no database of the folder", "该行没有指明文件夹中的数据库")
             out.append(Score(row.id, "sql", None, why))
@@ -97,7 +100,8 @@ def sql(
     return out
 
 
-def _file_of(row: Example, place: Path) -> Path | None:
+def file_of(row: Example, place: Path) -> Path | None:
+    """The database that a row is about: the file, or of a folder the one that the row names."""
     if not place.is_dir():
         return place
     named = _database.search(row.system) or _database.search(row.prompt)
@@ -220,7 +224,18 @@ def _answer(end: cage.Outcome, seconds: float) -> Answer:
         late = "interrupted" in told["error"].lower()
         return Answer(_late(seconds) if late else _clear(told["error"], told["kind"]), "time" if late else told["kind"])
     sample = tuple(tuple(row) for row in told["sample"])
-    return Answer("", "", tuple(told["columns"]), sample, told["count"], told["more"], told["empty"], told["bare"])
+    return Answer(
+        "",
+        "",
+        tuple(told["columns"]),
+        sample,
+        told["count"],
+        told["more"],
+        told["empty"],
+        told["bare"],
+        told["bag"],
+        told["order"],
+    )
 
 
 def _late(seconds: float) -> str:

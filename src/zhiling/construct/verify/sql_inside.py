@@ -1,12 +1,13 @@
 """Runs one query inside the cage, on a database that it can only read. Imports nothing of ours; sent to the cage as text.
 
 Reads {"file", "script", "dialect", "query", "shown", "rows", "seconds", "memory"} from standard input and prints {"columns", "sample",
-"count", "more", "empty", "bare", "error", "kind"}. SQLite is opened read-only and immutable with an authorizer that knows reading only;
-DuckDB read-only with every access to the outside shut and its settings locked.
+"count", "more", "empty", "bag", "order", "bare", "error", "kind"}. SQLite is opened read-only and immutable with an authorizer that
+knows reading only; DuckDB read-only with every access to the outside shut and its settings locked.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sqlite3
@@ -142,13 +143,34 @@ def fetched(cursor: Any, most: int) -> dict[str, Any]:
     if cursor.description is None:
         raise PermissionError("this is no query: it gives no rows")
     count, sample, said = 0, [], False
+    bag, order = 0, hashlib.blake2b(digest_size=16)
     while count <= most and (row := cursor.fetchone()) is not None:
         count += 1
         said = said or any(cell is not None for cell in row)
+        line = json.dumps([plain(cell) for cell in row]).encode("ascii")
+        bag = (bag + int.from_bytes(hashlib.blake2b(line, digest_size=16).digest())) % (1 << 128)
+        order.update(line)
         if count <= 3:
             sample.append([None if cell is None else str(cell)[:CELL] for cell in row])
     names = [str(column[0]) for column in cursor.description]
-    return {"columns": names, "sample": sample, "count": min(count, most), "more": count > most, "empty": not said}
+    return {
+        "columns": names,
+        "sample": sample,
+        "count": min(count, most),
+        "more": count > most,
+        "empty": not said,
+        "bag": f"{bag:x}",
+        "order": order.hexdigest(),
+    }
+
+
+def plain(cell: Any) -> Any:
+    """A cell for telling equal results: 2.0 is 2, and floats count to 9 digits."""
+    if isinstance(cell, bool | int) or cell is None:
+        return cell if cell is None else int(cell)
+    if isinstance(cell, float):
+        return int(cell) if cell.is_integer() else f"{cell:.9g}"
+    return str(cell)
 
 
 main()
