@@ -53,7 +53,14 @@ def _torchruns(line: str) -> bool:
     )
 
 
-def on_ray(ranks: int, base: str, rows: Sequence[Example], out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def on_ray(
+    ranks: int,
+    base: str,
+    rows: Sequence[Example],
+    out: Path,
+    given: Mapping[str, Any],
+    sources: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """Tune among `ranks` Ray tasks, a CPU (or GPU, where the cluster has as many) each; `out` must be a folder that every node sees.
 
     Returns the facts of the tuned model, as `prove.tune` does. Raises EngineError where Ray has too few places, or loses a task.
@@ -76,7 +83,8 @@ def on_ray(ranks: int, base: str, rows: Sequence[Example], out: Path, given: Map
         gpus = 1 if places.get("GPU", 0) >= ranks else 0
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_rank)
         meeting = _free_address()
-        works = [task.remote(rank, ranks, meeting, base, list(rows), str(out), dict(given)) for rank in range(ranks)]
+        shared = (meeting, base, list(rows), str(out), dict(given), list(sources))
+        works = [task.remote(rank, ranks, *shared) for rank in range(ranks)]
         try:
             return dict(ray.get(works)[0])
         except ray.exceptions.RayTaskError as error:
@@ -95,6 +103,7 @@ def _rank(
     rows: Sequence[Example],
     out: str,
     given: Mapping[str, Any],
+    sources: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     from zhiling.proof import prove
 
@@ -106,7 +115,7 @@ def _rank(
         MASTER_ADDR=meeting[0],
         MASTER_PORT=str(meeting[1]),
     )
-    return prove.tune(base, rows, Path(out), prove.settings_of(given), lambda event: None)
+    return prove.tune(base, rows, Path(out), prove.settings_of(given), lambda event: None, sources)
 
 
 def _free_address() -> tuple[str, int]:

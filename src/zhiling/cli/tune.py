@@ -64,6 +64,7 @@ def tune(
     """Tune a model on rows of many tasks; the same command goes on where it was stopped. 多任务指令微调，可随时中断续跑。"""
     from zhiling import launch
     from zhiling.proof import prove
+    from zhiling.proof.sources import noted
     from zhiling.tune.remote.base import base_of
 
     if cancel:
@@ -100,12 +101,16 @@ def tune(
             if code := launch.torchrun(ranks, _alone(sys.argv[1:])):
                 raise typer.Exit(code)
             return
-        rows = list(_rows(sources, form))
+        rows, came = list[Example](), []
+        for source in sources:
+            found = list(_rows([source], form))
+            came.append(noted(source, form, len(found)))
+            rows += found
         if engine == "ray":
-            facts = launch.on_ray(ranks, model, rows, out.resolve(), given)
+            facts = launch.on_ray(ranks, model, rows, out.resolve(), given, came)
         else:
             first = os.environ.get("RANK", "0") == "0"
-            facts = prove.tune(model, rows, out, settings, meter if first else lambda event: None)
+            facts = prove.tune(model, rows, out, settings, meter if first else lambda event: None, came)
             if not first:
                 return
     print(json.dumps(facts, ensure_ascii=False) if as_json else _told(facts))
@@ -152,16 +157,11 @@ def _given(sets: Sequence[str]) -> dict[str, Any]:
 
 def _rows(sources: Sequence[Path], form: str) -> Iterator[Example]:
     """The rows that runs kept, and those of data files; what a file holds that cannot be read is told and left out."""
-    from zhiling.data.sets import examples, form_of
-    from zhiling.store import current, read
+    from zhiling.proof.sources import rows_of
 
     for source in sources:
-        if (source / "journal.sqlite").exists():
-            for done in current(source):
-                yield from read(source, done.of("kept"))
-            continue
         bad = 0
-        for _, row in examples(source, form_of(source, form), source.name.split(".")[0]):
+        for row in rows_of(source, form):
             if isinstance(row, Example):
                 yield row
             else:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.errors import RecipeError, say
+from zhiling.proof.sources import Source
 
 BATCH = 32
 
@@ -19,7 +20,7 @@ class Side:
     """A model to ask: its `label` in tables, its `entry` for `llm.open_model`, and the `run` whose kept rows it was tuned on, where known.
 
     `base` is the model that it was tuned from, "" for one that was not tuned by us, and `base_entry` its entry where its name alone does
-    not make one: that of a model tuned at a provider.
+    not make one: that of a model tuned at a provider. `files` are what `zhiling tune` was given, where no run tuned it.
     """
 
     label: str
@@ -27,6 +28,7 @@ class Side:
     run: Path | None = None
     base: str = ""
     base_entry: Mapping[str, Any] | None = None
+    files: tuple[Source, ...] = ()
 
 
 def sides(text: str) -> list[Side]:
@@ -136,7 +138,8 @@ def _tuned(text: str, model: Path, made: Path, run: Path | None) -> Side:
     held = json.loads(made.read_text(encoding="utf-8"))
     base = str(held["base"])
     if (remote := held.get("remote")) is not None:  # at a provider
-        return Side(text, remote["tuned"], run, base, remote["base"])
+        files = tuple(map(Source.of, held.get("sources", ())))
+        return Side(text, remote["tuned"], run, base, remote["base"], files)
     whole = not (model / "adapter_config.json").exists()
     entry = _local(str(model)) if whole else {**_local(base), "adapter": str(model)}
-    return Side(text, entry, run, base)
+    return Side(text, entry, run, base, files=tuple(map(Source.of, held.get("sources", ()))))
