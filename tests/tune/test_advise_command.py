@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from zhiling import advise
 from zhiling.advise import Option, choose, data, learn, rows
-from zhiling.advise.rows import Probe
+from zhiling.advise.rows import Probe, gather, probe
 from zhiling.cli import app
 from zhiling.errors import DataError, RecipeError
 from zhiling.proof import prove
@@ -84,6 +84,23 @@ def test_a_local_model_is_weighed_and_asked(here, file, llama):
     mine = next(one for one in told["options"] if one["base"] == str(llama))
     assert mine["here"] and mine["probe"]["rows"] == 2 and 0 <= mine["probe"]["value"] <= 1
     assert told["choice"]["base"] == str(llama)
+
+
+def test_labels_are_weighed_and_what_could_not_be_asked_is_said(here, llama, tmp_path, monkeypatch):
+    rows = [
+        {"instruction": "好评还是差评？", "input": f"这家店{k}", "output": ("好评", "差评")[k % 2]} for k in range(30)
+    ]
+    path = tmp_path / "two.jsonl"
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    gathered = gather(path)
+    assert next(iter(gathered.tasks.values())).labels == ("好评", "差评")
+    found = probe(str(llama), gathered, 6, lambda event: None)
+    assert found.rows == 6 and found.value is not None and 0 < found.value < 1  # one of the labels, whatever the model
+    late = Probe(None, why="not done in 60 s")
+    monkeypatch.setattr("zhiling.advise.probe", lambda *given: late)
+    for lang, said in (("en", "untuned: not done"), ("zh", "微调前：not done")):
+        monkeypatch.setenv("ZHILING_LANG", lang)
+        assert said in CliRunner().invoke(app, ["advise", str(path), "--model", str(llama), "--memory", "9"]).stdout
 
 
 def test_mistakes_are_named(here, file, tmp_path):

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SAMPLE = 400
 """Rows whose tokens are counted; the rest is taken to be like them."""
 PROBE_SECONDS = 60.0
+LABELS = 12
+"""Answers up to which a probe weighs each of them."""
+LONGEST = 48
+"""Tokens that an answer to a probe may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +112,18 @@ def _few(rows: Sequence[Example]) -> list[Example]:
 
 
 def _guessed(rows: Sequence[Example]) -> dict[str, Task]:
-    """Tasks of rows that no recipe describes: a few answers that come again and again are labels, anything else is open text."""
+    """Tasks of rows that no recipe describes: a few answers that come again and again are labels, anything else is open text.
+
+    Which label a model finds likeliest tells what it knows; an untuned one seldom writes a label and nothing else.
+    """
     found = {}
     for name in sorted({row.task for row in rows}):
-        answers = [row.output for row in rows if row.task == name]
-        closed = len(set(answers)) <= max(2, len(answers) // 10)
-        found[name] = Task(name, metric="exact_match" if closed else "chrf")
+        answers = [row.output.strip() for row in rows if row.task == name and row.output.strip()]
+        labels = tuple(sorted(set(answers)))
+        closed = len(labels) <= max(2, len(answers) // 10)
+        choice = closed and 2 <= len(labels) <= LABELS
+        metric = "choice" if choice else "exact_match" if closed else "chrf"
+        found[name] = Task(name, labels=labels if choice else (), metric=metric)
     return found
 
 
@@ -144,16 +154,19 @@ class Probe:
 
 
 def probe(base: str, rows: Rows, count: int, watch: Watch, limit: float = PROBE_SECONDS) -> Probe:
-    """Ask a model that is here `count` of the rows, greedily, in at most 48 tokens each and `limit` seconds in all."""
+    """Ask a model that is here `count` of the rows in `limit` seconds: greedily, in at most LONGEST tokens, or for the likeliest label."""
     from zhiling.evaluate.suite import score
     from zhiling.proof import prove
     from zhiling.recipe import EvaluateSpec
 
     chosen = list(rows.sample[:count])
-    spec = EvaluateSpec(max_tokens=48, batch=8)
+    needed = max(
+        len(row.output.encode("utf-8", "replace")) for row in chosen
+    )  # no tokenizer makes more tokens than bytes
+    spec, plain = EvaluateSpec(max_tokens=min(LONGEST, 16 + needed), batch=8), {"base": base, "method": "full"}
 
     async def ask() -> Any:
-        asked = prove.answers_of("base", {"base": base, "method": "full"}, chosen, spec, None, watch, after=False)
+        asked = prove.answers_of("base", plain, chosen, spec, None, watch, after=False, tasks=rows.tasks)
         return await asyncio.wait_for(asked, limit)
 
     try:

@@ -118,7 +118,12 @@ def _lines(found: Advice, runs: Mapping[str, Any]) -> list[str]:
             "; ".join(one.against),
         ]
         table.append(dict(zip(names, cells, strict=True)))
-    lines = [*table_lines(table), ""]
+    untold = {one.label: one.probe.why for one in found.options if one.probe and one.probe.why}
+    lines = [
+        *table_lines(table),
+        *(say(f"{name}, untuned: {why}", f"{name} 微调前：{why}") for name, why in untold.items()),
+        "",
+    ]
     if found.hire:
         lines += [
             say("elsewhere, list prices:", "租用或托管（标价）："),
