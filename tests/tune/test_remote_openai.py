@@ -101,6 +101,8 @@ def test_from_rows_to_the_models_name(tune: Tune, server: TuningServer, tmp_path
     assert (
         done["base"] == f"openai:{MODEL}" and done["counts"] == {"trained": 18, "validation": 6} and done["steps"] == 5
     )
+    (came,) = done["sources"]  # what an evaluation looks for leaks in: the very file that was sent
+    assert (Path(came["path"]).name, came["form"], came["rows"]) == ("training.jsonl", "messages", 18)
     lines = read(tmp_path / "out" / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5] and lines[0]["tasks"] == {"评论": 2.0}
     assert (
@@ -119,11 +121,17 @@ def test_what_was_paid_is_what_the_provider_trained_on(tune: Tune) -> None:
     assert tune(price=5.0)["usd"] == pytest.approx(24_000 * 5 / 1e6)
 
 
-def test_a_budget_refuses_before_anything_is_sent(tune: Tune, server: TuningServer) -> None:
+def test_a_budget_refuses_before_anything_is_sent(tune: Tune, server: TuningServer, tmp_path: Path) -> None:
     with pytest.raises(ProviderError, match="nothing was sent") as caught:
         tune(price=5000.0, budget=0.5)
     assert caught.value.kind == "budget" and not server.calls
-    assert tune(price=5000.0, budget=500)["model"]
+    model = tune(price=5000.0, budget=500)["model"]
+    with pytest.raises(ProviderError, match="nothing was sent"):
+        tune(price=5000.0, budget=0.5, epochs=1)
+    assert tune(price=5000.0, budget=500)["model"] == model  # what was paid for is still there
+    assert tune(price=5000.0, budget=500, epochs=1)["model"] != model
+    held = json.loads((tmp_path / "out" / "tuning.json").read_text(encoding="utf-8"))
+    assert held["earlier"] == [{"job": "ftjob-0", "model": model}]
 
 
 def test_bad_rows_are_refused_before_anything_is_sent(tune: Tune, server: TuningServer, tmp_path: Path) -> None:
@@ -300,7 +308,7 @@ def test_a_failed_job_tells_the_providers_reason_and_is_not_started_again_unaske
             tune()
     assert server.made["job"] == 1 and not (tmp_path / "out" / "done.json").exists()
     assert tune(again=True)["model"] and server.made["job"] == 2
-    assert json.loads((tmp_path / "out" / "tuning.json").read_text())["earlier"] == ["ftjob-0"]
+    assert json.loads((tmp_path / "out" / "tuning.json").read_text())["earlier"] == [{"job": "ftjob-0", "model": ""}]
 
 
 def test_after_a_failure_other_rows_are_another_job(tune: Tune, server: TuningServer, tmp_path: Path) -> None:
@@ -512,13 +520,12 @@ def test_the_tuned_model_is_evaluated_and_compared_with_its_base(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tune()
-    ran = CliRunner().invoke(
-        app, ["evaluate", "out", str(data), "--json"]
-    )  # the server's tuned model knows what it was shown
+    # the server's tuned model knows what it was shown, so it is asked that
+    ran = CliRunner().invoke(app, ["evaluate", "out", str(data), "--json", "--force"])
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
-    assert found["overall"]["score"] == 1.0 and found["contamination"]["unknown"] == ["out"]
-    ran = CliRunner().invoke(app, ["compare", "base", "out", str(data), "--json"])
+    assert found["overall"]["score"] == 1.0
+    ran = CliRunner().invoke(app, ["compare", "base", "out", str(data), "--json", "--force"])
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
     assert (found["overall"]["base"], found["overall"]["tuned"]) == (0.0, 1.0) and found["spent"]["base"]["calls"] >= 24

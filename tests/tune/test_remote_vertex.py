@@ -245,7 +245,7 @@ def test_the_tuned_model_is_evaluated_by_its_endpoint(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tune()
-    ran = CliRunner().invoke(app, ["evaluate", "out", str(data), "--json"])
+    ran = CliRunner().invoke(app, ["evaluate", "out", str(data), "--json", "--force"])
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
     assert found["overall"]["n"] == 12 and found["overall"]["score"] == 1.0

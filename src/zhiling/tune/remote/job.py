@@ -17,7 +17,7 @@ from zhiling.tune.remote.state import Sent, State
 
 T = TypeVar("T")
 Watch = Callable[[Mapping[str, Any]], None]
-SETTLE_SECONDS = 10.0
+SETTLE_SECONDS = 30.0
 """What broke off may still be on its way for so long: before then its absence at the provider proves nothing."""
 TRIES = 6
 """How often a step is tried that fails in passing."""

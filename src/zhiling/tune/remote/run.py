@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,8 +95,9 @@ async def tune(
         if long := sum(file.long for file in plan.files.values()):
             watch({"stage": "tune", "note": _long(long, tuning)})
         _taken_up(state, plan, base, settings, again, out)
-        if not state.job.begun:
-            within(plan.cost, settings.budget, str(base))
+        if not state.job.begun:  # what is here is another job's
+            for name in ("done.json", "metrics.jsonl"):
+                (out / name).unlink(missing_ok=True)
         job = Job(tuning, state, out, watch, settings.poll_seconds, plan.tasks[0] if len(plan.tasks) == 1 else "")
         standing = await job.run(plan.files, settings.suffix, settings.told())
         if standing.state != "succeeded":
@@ -157,8 +159,10 @@ def _taken_up(state: State, plan: Plan, base: Base, settings: Settings, again: b
     if state.key == plan.key and not again:
         if state.ended in ("failed", "cancelled"):
             raise _failed(state, base, out)
+        if not state.job.begun:
+            within(plan.cost, settings.budget, str(base))
         return
-    finished = (out / "done.json").exists()
+    finished = _done(out).get("key") == state.key
     if state.job.begun and not state.ended and not finished:
         job = state.job.id or say("perhaps started", "可能已启动")
         if state.key == plan.key:
@@ -173,10 +177,10 @@ def _taken_up(state: State, plan: Plan, base: Base, settings: Settings, again: b
             f"用 zhiling tune -o {out} --cancel 停止它，或用 -o 另选文件夹",
         )
         raise RecipeError(what, where=str(out), mend=mend)
-    for name in ("done.json", "metrics.jsonl"):
-        (out / name).unlink(missing_ok=True)
+    within(plan.cost, settings.budget, str(base))
+    model = str(_done(out).get("remote", {}).get("model", ""))
     given = {key: value for key, value in dataclasses.asdict(settings).items() if value is not None}
-    state.anew(plan.key, str(base), given, keep=not again)
+    state.anew(plan.key, str(base), given, model, keep=not again)  # the name of what was paid for before is kept
 
 
 def _failed(state: State, base: Base, out: Path) -> ProviderError:
@@ -213,7 +217,7 @@ def _finish(out: Path, plan: Plan, base: Base, tuning: Tuning, state: State, sta
     }
     held = {
         "key": plan.key, "base": str(base), "steps": steps, "saved": steps, "total": losses[-1] if losses else None, "loss": {},
-        "counts": counts, "remote": remote,
+        "counts": counts, "sources": [_source(plan.files[TRAINING], tuning.form)], "remote": remote,
     }  # fmt: skip
     partial = out / ".done.json.partial"
     try:
@@ -228,13 +232,26 @@ def _finish(out: Path, plan: Plan, base: Base, tuning: Tuning, state: State, sta
     return _facts(out, held)
 
 
+def _source(file: File, form: str) -> dict[str, Any]:
+    """Where the model's rows are to be found: in the very file that was sent. As the `done.json` of a tuning on this machine says it."""
+    with file.path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return {"path": str(file.path.resolve()), "form": form, "digest": digest, "rows": file.rows}
+
+
 def _finished(out: Path, key: str) -> dict[str, Any] | None:
     """The facts of a job that an earlier call saw succeed."""
+    held = _done(out)
+    return _facts(out, held) if held.get("key") == key and "remote" in held else None
+
+
+def _done(out: Path) -> dict[str, Any]:
+    """What done.json says, nothing where there is none or it is none."""
     try:
         held = json.loads((out / "done.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return None
-    return _facts(out, held) if held.get("key") == key and "remote" in held else None
+        return {}
+    return held if isinstance(held, dict) else {}
 
 
 def _facts(out: Path, held: Mapping[str, Any]) -> dict[str, Any]:

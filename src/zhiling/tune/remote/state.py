@@ -37,7 +37,7 @@ class State:
     """One plan (`key` is the hash of rows, base and settings) and how far it came.
 
     `mark` is what its job can be found by; `files` are the uploads, training and validation; `ended` how the job ended ("": it has not)
-    and `why`; `base` and `settings` how to reach the provider again; `earlier` the jobs of this folder before this one.
+    and `why`; `base` and `settings` how to reach the provider again; `earlier` the jobs of this folder before this one, and their models.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class State:
     job: Sent = field(default_factory=Sent)
     ended: str = ""
     why: str = ""
-    earlier: list[str] = field(default_factory=list)
+    earlier: list[dict[str, str]] = field(default_factory=list)
 
     def commit(self) -> None:
         """Put it on the disk: after this returns no kill can lose it. Raises EngineError when the disk is full."""
@@ -89,11 +89,14 @@ class State:
         self.ended, self.why = how, why
         self.commit()
 
-    def anew(self, key: str, base: str, settings: Mapping[str, Any], keep: bool) -> None:
-        """Begin another plan, with a mark of its own; with `keep`, what went up to the same place need not go up again."""
+    def anew(self, key: str, base: str, settings: Mapping[str, Any], model: str, keep: bool) -> None:
+        """Begin another plan, with a mark of its own; `model` is what the plan before it made.
+
+        With `keep`, what went up to the same place need not go up again.
+        """
         place = [self.base.partition(":")[0], *(self.settings.get(name) for name in PLACE)]
         same = keep and place == [base.partition(":")[0], *(settings.get(name) for name in PLACE)]
-        earlier = [*self.earlier, *([self.job.id] if self.job.id else [])]
+        earlier = [*self.earlier, *([{"job": self.job.id, "model": model}] if self.job.id else [])]
         self.key, self.mark, self.base, self.settings = key, secrets.token_hex(10), base, dict(settings)
         self.files, self.job, self.ended, self.why, self.earlier = self.files if same else {}, Sent(), "", "", earlier
         self.commit()
