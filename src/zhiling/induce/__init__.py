@@ -20,6 +20,7 @@ from zhiling.construct.generate.reflect import betterments
 from zhiling.errors import ProviderError, RecipeError, say
 from zhiling.induce.execute import Answer, By, Executor, Purse, fields_text
 from zhiling.induce.propose import (
+    MOST,
     Entrant,
     Lost,
     Means,
@@ -182,7 +183,9 @@ class _Contest:
         """The sentence at the top of this file."""
         self._begin(say("propose", "提出候选"))
         self.forms = forms(self.task, lang)
-        self.found = await propose(self.task, lang, self.shares.draws, self.means)
+        free = self.means.purse.left(self.shares.draws + self.shares.reserve + self.shares.reflect)
+        most = max(MOST, seats(free) // 3)  # room for each way to send as many
+        self.found = await propose(self.task, lang, self.shares.draws, self.means, most)
         if not self.found.entrants:
             raise self._nothing()
         free = self.means.purse.left(self.shares.reserve + self.shares.reflect)

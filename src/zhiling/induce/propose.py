@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 Way: TypeAlias = Literal["given", "template", "retrieve", "generate"]
 WAYS: tuple[Way, ...] = ("given", "generate", "retrieve", "template")
-LIBRARY, BANK, WIDE = 8, 8, 200
-"""How many wordings of the library and of the bank take part at most, and among how many rows near the model's guesses these are looked for."""
+MOST, WIDE = 8, 200
+"""How many wordings of the library, and of the bank, take part where seats are few; and among how many rows near the model's guesses
+the bank's are looked for."""
 DEAR = 8
 """Quality that asks a model is judged where it takes at most one in so many of the calls that are left."""
 NEAR = 0.25
@@ -43,6 +44,7 @@ HYPOTHESES = 3
 """A task that says nothing of itself is searched for by so many of the model's guesses at it."""
 FLOOR = 0.3
 """Quality below which nothing is executed; `generate` has the same."""
+_at_the_end = re.compile(r"\s*[:：]\s*\{[^{}]*\}\s*$")
 _jinja = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.S)
 
 
@@ -132,8 +134,9 @@ def forms(task: Task, lang: str) -> list[str]:
     return [said.replace("{labels}", listed) for said in book("induce").more["forms"][kind][lang]]
 
 
-async def propose(task: Task, lang: str, draws: int, means: Means) -> Proposed:
-    """Everything the ways have to offer in one language, judged; `draws` calls go to the proposing model.
+async def propose(task: Task, lang: str, draws: int, means: Means, most: int = MOST) -> Proposed:
+    """Everything the ways have to offer in one language, judged; `draws` calls go to the proposing model, and `most` wordings at most come
+    of the library, and as many of the bank.
 
     `task` brings the demos to propose from. Raises ProviderError where the proposing model cannot be reached at all.
     """
@@ -144,30 +147,31 @@ async def propose(task: Task, lang: str, draws: int, means: Means) -> Proposed:
     if means.model is not None and draws:
         await asked(found, _requests(task, lang, draws, means), plain, lang, means)
     known = plain if task.description else replace(plain, description=_guessed(found, lang))
-    for definition, template in _library(known if task.description else plain, lang, means.embedder):
+    for definition, template in _library(known if task.description else plain, lang, means.embedder, most):
         _add(found, Entrant("template", template.maker.partition(":")[2] or definition.id, template, ""), task, lang)
     for number, said in enumerate(book("induce").words("plain", lang), 1):
         _add(found, _worded("template", f"plain{number}", said, plain, lang), task, lang)
-    await (_adapted if task.description else _unadapted)(found, known, lang, means)
+    await (_adapted if task.description else _unadapted)(found, known, lang, means, most)
     await judged(found, task, means)
     return found
 
 
-async def _adapted(found: Proposed, task: Task, lang: str, means: Means) -> None:
+async def _adapted(found: Proposed, task: Task, lang: str, means: Means, most: int) -> None:
     """The bank's instructions made the task's own, by the rules of the second way."""
     how = {"embedder": means.embedder, "here": means.here, "seed": means.seed, "bank": means.bank}
-    for item in await retrieve(task=replace(task, langs=(lang,)), keep=BANK, floor=0.1, **how):  # type: ignore[arg-type]
+    for item in await retrieve(task=replace(task, langs=(lang,)), keep=most, floor=0.1, **how):  # type: ignore[arg-type]
         if isinstance(item, Template):
             _add(found, Entrant("retrieve", item.maker.partition(":")[2], item, ""), task, lang)
         elif isinstance(item, Reject):
             found.lost.append(Lost("retrieve", item.maker.partition(":")[2], item.text, item.why))
 
 
-async def _unadapted(found: Proposed, task: Task, lang: str, means: Means) -> None:
+async def _unadapted(found: Proposed, task: Task, lang: str, means: Means, most: int) -> None:
     """The bank's instructions as they stand, where nobody says what the task is: what they mean to it, running them tells.
 
     `task` describes itself by the model's guesses, which a weak model makes poorly; so of the rows near to these, those come first
-    whose own worked answer comes from its input in the way that the task's do. An open slot cannot run, and is left out.
+    whose own worked answer comes from its input in the way that the task's do. An open slot at the end ("...: {text}") is where the input
+    stands anyway; with one elsewhere an instruction cannot run, and is left out.
     """
     hits = opened(means.bank, means.embedder, means.here).search(question(task, lang), WIDE, lang=lang)
     manner = [fmean(parts) for parts in zip(*(_manner(demo.input, demo.output) for demo in task.demos), strict=True)]
@@ -178,9 +182,9 @@ async def _unadapted(found: Proposed, task: Task, lang: str, means: Means) -> No
 
     plain, taken = replace(task, description="", output_format=""), 0
     for hit in sorted(hits, key=lambda hit: (far(hit.row), hit.row.id)) if manner else hits:
-        if taken == BANK:
+        if taken == most:
             break
-        said = hit.row.instruction.strip()
+        said = _at_the_end.sub("", hit.row.instruction.strip())
         if "{" in said:
             found.lost.append(Lost("retrieve", hit.row.id, said, say("an open slot", "有未填的空位")))
             continue
@@ -333,7 +337,7 @@ def _guessed(found: Proposed, lang: str) -> str:
     return "\n".join(guesses[:HYPOTHESES])
 
 
-def _library(task: Task, lang: str, embedder: Embedder) -> list[tuple[Definition, Template]]:
+def _library(task: Task, lang: str, embedder: Embedder, most: int) -> list[tuple[Definition, Template]]:
     """The library's wordings that can be put to the task, the nearest first: at most two of a definition."""
     pool = [
         (definition, template)
@@ -353,7 +357,7 @@ def _library(task: Task, lang: str, embedder: Embedder) -> list[tuple[Definition
     for i in order:
         name = pool[i][0].id
         taken[name] = taken.get(name, 0) + 1
-        if (own[i] or (taken[name] <= 2 and near[i] >= NEAR)) and len(best) < LIBRARY:
+        if (own[i] or (taken[name] <= 2 and near[i] >= NEAR)) and len(best) < most:
             best.append(pool[i])
     return best
 
