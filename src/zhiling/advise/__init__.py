@@ -308,7 +308,9 @@ def _uncertain(constants: Constants, choice: Option | None) -> tuple[str, ...]:
 
 
 def _clock(took: float) -> str:
-    return f"{took / 3600:.1f} h" if took > 5400 else f"{took / 60:.1f} min"
+    if took > 5400:
+        return say(f"{took / 3600:.1f} h", f"{took / 3600:.1f} 小时")
+    return say(f"{took / 60:.1f} min", f"{took / 60:.1f} 分钟")
 
 
 def as_dict(advice: Advice) -> dict[str, Any]:
