@@ -9,6 +9,7 @@ from score_rows import HOSTILE, alpaca, row
 from zhiling.embed import Use
 from zhiling.score.answers import answers, margins
 from zhiling.score.lacks_input import lacks_input
+from zhiling.score.shared import Shared
 from zhiling.types import Example
 
 
@@ -107,3 +108,29 @@ def test_swapped_answers_of_real_rows_lie_lower(shared, file):
         for part in (rows, moved)
     )
     assert (own[:, None] > other[None, :]).mean() > 0.96
+
+
+@pytest.mark.parametrize(
+    ("prompts", "outputs"),
+    [
+        (
+            ["Describe the harbour of Marseille.", "Describe the market of Marrakesh.", "Describe a bridge."],
+            ["Marseille looks out to sea.", "Marrakesh sells spices.", "It spans water."],
+        ),
+        (
+            ["介绍一下敦煌莫高窟。", "介绍一下平遥古城。", "介绍一座桥。"],
+            ["莫高窟有许多壁画。", "平遥有古老的城墙。", "它跨过河流。"],
+        ),
+    ],
+    ids=["en", "zh"],
+)
+def test_rare_words_tell_an_answer_from_anothers(prompts, outputs):
+    """Where sentence vectors see three descriptions of places, the place's name tells; an answer without a name of its own tells nothing."""
+    words = Shared(prompts, outputs)
+    for own, other in ((0, 1), (1, 0)):
+        assert words.gap(prompts[own], outputs[own]) > 0.1
+        assert words.gap(prompts[own], outputs[other]) < -0.1
+    assert words.gap(prompts[0], "") == 0.0
+    again = Shared(prompts[::-1], outputs[::-1])
+    assert again.gap(prompts[0], outputs[0]) == pytest.approx(words.gap(prompts[0], outputs[0]), abs=1e-9)
+    assert Shared([prompts[0]], outputs[:1]).gap(prompts[0], outputs[0]) == 0.0, "there is no other to be nearer to"

@@ -11,11 +11,13 @@ from zhiling.embed import Embedder
 from zhiling.errors import say
 from zhiling.registry import scorer
 from zhiling.score.pairs import Matrix, load
+from zhiling.score.shared import Shared
 from zhiling.types import Example, Score
 
 SHORT = 8  # tokens: below this, an answer may share nothing with its question
 PROMPT, OUTPUT = 600, 600  # characters that are embedded
 BATCH = 2048
+WORDS = 0.5  # what the gap of shared words counts beside log-odds; chosen on rows that no figure is reported of
 NEAR = 20  # of the other prompts, so many nearest to the answer are asked whether it is theirs
 
 
@@ -50,7 +52,7 @@ def answers(examples: Sequence[Example], *, embedder: Embedder) -> Iterator[Scor
 
 def margins(examples: Sequence[Example], among: Sequence[Example], embedder: Embedder) -> list[float | None]:
     """For each row, whether its output is its own prompt's, and not rather that of another row: log-odds, plus what they exceed those of
-    the best other prompt by.
+    the best other prompt by, plus half of what the rare words shared with it exceed those shared with the best other by (`shared.Shared`).
 
     The others are the prompts of `among`; of these the 20 nearest to the output are tried. So an answer that belongs to another row
     lies far below zero, and a poem that any row might have is judged beside other prompts for poems. None where `answers` is None.
@@ -58,6 +60,7 @@ def margins(examples: Sequence[Example], among: Sequence[Example], embedder: Emb
     others = {row.prompt.strip()[:PROMPT]: None for row in among if row.prompt.strip()}
     texts = list(others)
     pool = embedder(texts) if texts else np.zeros((0, embedder.dim), dtype=np.float32)
+    words = Shared(texts, (row.output for row in among))
     found: list[float | None] = []
     for start in range(0, len(examples), BATCH):
         part = examples[start : start + BATCH]
@@ -65,7 +68,8 @@ def margins(examples: Sequence[Example], among: Sequence[Example], embedder: Emb
         rows = [part[at] for at in known]
         own = _logits(prompts, outputs, rows)
         best = _best(texts, pool, rows, outputs)
-        told = dict(zip(known, (2 * own - np.where(np.isfinite(best), best, own)).tolist(), strict=True))
+        gaps = np.array([words.gap(row.prompt.strip()[:PROMPT], row.output) for row in rows])
+        told = dict(zip(known, (2 * own - np.where(np.isfinite(best), best, own) + WORDS * gaps).tolist(), strict=True))
         found += [told.get(at) for at in range(len(part))]
     return found
 
