@@ -3,54 +3,87 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from zhiling.errors import EngineError, missing, say
+from zhiling.errors import EngineError, RecipeError, boundary, missing, say
 from zhiling.types import Example
 
+MARK = "|zhiling rank|"
+"""Stands before each line of a rank, after its number, so that torchrun's own lines are told from it."""
+ENDED = re.compile(r"exitcode\s*:\s*(-?\d+)")
 
-def torchrun(ranks: int, arguments: Sequence[str]) -> int:
-    """`zhiling ARGUMENTS` in so many processes of this machine; returns the exit code of the first that failed, 0 where none did."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={ranks}",
-        "-m",
-        "zhiling.cli",
-    ]
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks)))}
-    work = subprocess.Popen(
-        [*command, *arguments], env={**os.environ, **threads}, stderr=subprocess.PIPE, text=True, errors="replace"
-    )
-    assert work.stderr is not None
-    try:
-        before = ""
-        for line in work.stderr:
-            if not _torchruns(line) and line != before:  # ranks that fail alike say it once
-                before = line
-                sys.stderr.write(line)
+
+def torchrun(ranks: int, arguments: Sequence[str], log: Path) -> int:
+    """`zhiling ARGUMENTS` in so many processes of this machine; returns the exit code of the one that failed first, 0 where none did.
+
+    What a rank says on its standard error goes on to ours, a fault's trace too; all of it and what torchrun itself says go to `log`.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "--tee", "2"]
+    more = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks)))}
+    more |= {"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "${local_rank}" + MARK}
+    heard = Heard()
+    with tempfile.TemporaryDirectory(prefix="zhiling-ranks-") as folder, _writing(log) as kept:
+        work = subprocess.Popen(
+            [*command, "--log-dir", folder, "-m", "zhiling.cli", *arguments],
+            env={**os.environ, **more}, stderr=subprocess.PIPE, text=True, errors="replace",
+        )  # fmt: skip
+        assert work.stderr is not None
+        try:
+            for line in work.stderr:
+                kept.write(line)
+                sys.stderr.write(heard.line(line))
                 sys.stderr.flush()
-        return work.wait()
-    except KeyboardInterrupt:
-        work.wait()  # the terminal told them too
-        raise
+            failed = work.wait()
+        except KeyboardInterrupt:
+            work.wait()  # the terminal told them too
+            raise
+    if not failed:
+        return 0
+    code = heard.code or failed
+    if code < 0:
+        why = say("short of memory, perhaps", "可能是内存不足") if code == -signal.SIGKILL else ""
+        what = say(f"a rank was ended by signal {-code}", f"一个进程被信号 {-code} 终止")
+        raise EngineError(what, where=str(log), mend=why)
+    if code != RecipeError.exit_code:
+        print(say(f"all that the ranks said: {log}", f"各进程的完整输出：{log}"), file=sys.stderr)
+    return code
 
 
-def _torchruns(line: str) -> bool:
-    """Whether torchrun says it: of a worker that failed, the worker's own line is enough."""
-    return (
-        line.startswith(
-            ("W1", "E1", "W0", "E0", "Traceback", "  File", "    ", "torch.distributed.elastic", "===", "---")
-        )
-        or not line.strip()
-    )
+class Heard:
+    """What torchrun and its ranks say, line by line. `code` is how the rank ended that failed first, where torchrun has said so."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        self.first: dict[str, str] = {}
+
+    def line(self, text: str) -> str:
+        """What the user shall see of it: a rank's line as it said it, nothing of torchrun's, nor of what another rank has said already."""
+        rank, mark, said = text.partition(MARK)
+        if not mark:
+            if ended := ENDED.search(text):
+                self.code = int(ended[1])  # the root cause stands last
+            return ""
+        return said if self.first.setdefault(said, rank) == rank else ""
+
+
+@contextmanager
+def _writing(log: Path) -> Iterator[IO[str]]:
+    """The log file. Raises EngineError where it cannot be written."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as kept:
+            yield kept
+    except OSError as error:
+        raise boundary(error, where=str(log)) from error
 
 
 def on_ray(

@@ -98,7 +98,7 @@ def tune(
         )
     with at_work() as meter:
         if engine == "local" and ranks > 1 and "RANK" not in os.environ:
-            if code := launch.torchrun(ranks, _alone(sys.argv[1:])):
+            if code := launch.torchrun(ranks, _alone(sys.argv[1:]), out / "ranks.log"):
                 raise typer.Exit(code)
             return
         rows, came = list[Example](), []
