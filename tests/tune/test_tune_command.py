@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from typer.testing import CliRunner
 
 from zhiling.cli import app
-from zhiling.errors import RecipeError
+from zhiling.errors import DataError, RecipeError
+from zhiling.proof import evaluation
+from zhiling.proof.sides import side
 from zhiling.show import tokens
 from zhiling.types import Example
 
@@ -74,7 +77,8 @@ def test_two_ranks_are_started(llama, files, tmp_path, engine):
         bad = subprocess.run(
             [*command, "--ranks", "2", "-o", str(tmp_path / "no")], capture_output=True, text=True, timeout=300
         )
-        assert bad.returncode == 1 and bad.stderr.count("error: ") == 1 and "Traceback" not in bad.stderr
+        assert bad.returncode == 2 and bad.stderr.count("error: ") == 1 and "Traceback" not in bad.stderr
+        assert "exitcode" in (tmp_path / "no" / "ranks.log").read_text(encoding="utf-8")
 
 
 def test_tokens_are_shown_whole_and_marked(llama, tmp_path):
@@ -105,3 +109,31 @@ def test_tokens_as_a_page(llama, files, tmp_path):
 def test_a_row_that_is_left_out_says_so(llama):
     shown = list(tokens.shown([Example("t", "a", "", "")], str(llama)))
     assert shown[0].why == "empty" and "empty" in next(tokens.lines(shown))
+
+
+def test_what_it_was_tuned_on_is_refused_as_a_measure_of_it(llama, files, tmp_path):
+    """Tune on files, measure on rows of which one was among them: refused, until the training file is another one, which is said."""
+    out = tmp_path / "out"
+    ran = CliRunner().invoke(
+        app, ["tune", *files, "-o", str(out), "--model", str(llama), *QUICK, "--set", "max_steps=1"]
+    )
+    assert ran.exit_code == 0, ran.output
+    noted = json.loads((out / "done.json").read_text(encoding="utf-8"))["sources"]
+    assert [(one["path"], one["form"], one["rows"]) for one in noted] == [
+        (files[0], "alpaca", 8),
+        (files[1], "alpaca", 16),
+    ]
+    shown = json.loads((tmp_path / "qa.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    fresh = {"instruction": "写一句关于海的话。", "input": "", "output": "海很蓝。"}
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in (shown, fresh)), encoding="utf-8")
+    on = partial(evaluation.paper, sides=[side(str(out))], watch=lambda event: None)
+    with pytest.raises(DataError, match="1 of 2 rows are contaminated"):
+        on(evaluation.Asked([asked]))
+    clean = on(evaluation.Asked([asked], clean=True))
+    assert [row.output for row in clean.rows] == ["海很蓝。"]
+    assert (clean.training, len(clean.leaked), clean.unknown) == (24, 1, [])
+    with open(files[0], "a", encoding="utf-8") as file:
+        file.write(json.dumps(fresh) + "\n")
+    changed = on(evaluation.Asked([asked]))  # what it was tuned on is not known any more, and that is said
+    assert (changed.training, len(changed.leaked), changed.unknown) == (16, 0, [str(out)])
