@@ -56,6 +56,12 @@ Drift = Annotated[
         help="Ask both what is no part of the tasks; by itself where B was tuned here. 通用能力与拒答的漂移检查；B 为调优结果时默认进行。",
     ),
 ]
+Harness = Annotated[
+    str, typer.Option("--task", help="lm_eval:NAME, a task of lm-evaluation-harness, instead of DATA. 使用评测框架的任务。")
+]  # fmt: skip
+Include = Annotated[
+    Path | None, typer.Option("--include", help="A folder of the harness's task files. 评测框架任务文件夹。")
+]
 Database = Annotated[
     Path | None, typer.Option("--database", help="For --metric execution: where queries are run. 查询执行所用的数据库。")
 ]  # fmt: skip
@@ -73,13 +79,25 @@ REPLIES = Path("runs") / "evaluate.sqlite"
 def evaluate(
     model: Model, data: Data = None, metric: Metric = "", label: Labels = None, form: Form = "", column: Columns = None,
     rows: Rows = None, max_tokens: Longest = None, confidence: Sure = 0.95, seed: Seed = 0, trained_on: Trained = None,
-    clean: Clean = False, force: Force = False, database: Database = None, cache: Cache = REPLIES, out: Out = None, as_json: Json = False,
+    clean: Clean = False, force: Force = False, database: Database = None, task: Harness = "",
+    include: Include = None, cache: Cache = REPLIES, out: Out = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """How good a model is on your rows, with intervals, per task, language and family. 评测一个模型，给出区间。"""
     from zhiling.proof import evaluation
     from zhiling.proof.sides import one
 
     named = [one(model)]
+    if task:
+        from zhiling.proof import harness
+
+        if not task.startswith(harness.PREFIX):
+            raise RecipeError(say(f"unknown task '{task}'", f"未知的任务“{task}”"), where="--task", mend="lm_eval:NAME")
+        with at_work() as meter:
+            told = harness.measure(
+                named[0], task.removeprefix(harness.PREFIX), rows=rows, seed=seed, confidence=confidence, include=include, watch=meter
+            )  # fmt: skip
+        _give(told, [], out, as_json, _measured)
+        return
     asked = evaluation.Asked(
         _data(data, named), metric, label or (), form, _pairs(column), rows, max_tokens, confidence, seed, trained_on or (), clean, force,
         cache, database=database,
