@@ -230,7 +230,12 @@ class Library(types.ModuleType):
         return given
 
     def Api(self):
-        return types.SimpleNamespace(runs=lambda project: list(self.held))
+        def runs(project):
+            if not self.held:
+                raise ValueError(f"Project '{project}' does not exist")  # as trackio 0.43 does
+            return list(self.held)
+
+        return types.SimpleNamespace(runs=runs)
 
 
 def told(monkeypatch, tmp_path, library, **settings):
@@ -261,6 +266,7 @@ def test_trackio_forgets_the_killed_run_that_goes_on_and_says_nothing_on_the_sta
     args, given = told(monkeypatch, tmp_path, Library("trackio", runs))
     assert gone == ["run-1f2e"] and args == ("zhiling", "run-1f2e") and not given["embed"]
     assert capsys.readouterr().out == ""
+    told(monkeypatch, tmp_path, Library("trackio"))  # the project's first run
 
 
 def test_four_bits_are_refused_before_any_work_where_they_cannot_be(llama, rows, tmp_path, monkeypatch):

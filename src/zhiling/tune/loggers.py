@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias
@@ -47,9 +47,10 @@ def trackio(run: Told, *, project: str = "zhiling", name: str = "") -> Iterator[
     library = import_module("trackio")
     called = f"{name or run.name}-{run.id}"
     with redirect_stdout(sys.stderr):  # what it says must not stand in our own output
-        for before in library.Api().runs(project):
-            if before.name == called:  # this run before it was killed: it is told again from its first step
-                before.delete()
+        with suppress(ValueError):  # the project's first run: there is no such project yet
+            for before in library.Api().runs(project):
+                if before.name == called:  # this run before it was killed: it is told again from its first step
+                    before.delete()
         session = library.init(
             project, called, config=dict(run.settings), embed=False, auto_log_cpu=False, auto_log_gpu=False
         )
