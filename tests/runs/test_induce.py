@@ -246,7 +246,9 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path, args, said):
     assert done.returncode == 2 and said in error_of(done)
 
 
-def test_ctrl_c_leaves_quietly_and_the_same_command_goes_on(tmp_path):
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_or_killed_the_same_command_goes_on_and_asks_nothing_twice(tmp_path, blow):
+    """Ctrl-C leaves quietly; after SIGKILL what was answered is not asked again: at most what was under way on the two lanes is."""
     path, out = copying(tmp_path), tmp_path / "o"
     command = [
         sys.executable,
@@ -269,12 +271,18 @@ def test_ctrl_c_leaves_quietly_and_the_same_command_goes_on(tmp_path):
     while time.monotonic() < until and not (out / NAME).exists():
         time.sleep(0.05)
     time.sleep(1.0)
-    os.killpg(work.pid, signal.SIGINT)
+    os.killpg(work.pid, blow)
     _, said = work.communicate(timeout=60)
-    assert work.returncode == 1 and "goes on where this stopped" in said and "Traceback" not in said
+    if blow == signal.SIGINT:
+        assert work.returncode == 1 and "goes on where this stopped" in said and "Traceback" not in said
+    else:
+        assert work.returncode == -signal.SIGKILL
     before = charged(out / NAME).calls
     done = zhiling("induce", path, "-o", out, "--calls", "200", "--model", spec(lanes=2))
     assert 0 < before < 200 and done.returncode == 0 and charged(out / NAME).calls <= 200
+    if blow == signal.SIGKILL:
+        assert zhiling("induce", path, "-o", tmp_path / "w", "--calls", "200", "--model", spec(lanes=2)).returncode == 0
+        assert charged(out / NAME).calls <= charged(tmp_path / "w" / NAME).calls + 2
 
 
 @pytest.mark.model
