@@ -36,7 +36,7 @@ def measure(
         raise RecipeError(what, where=f"{PREFIX}{name}", mend=mend)
     watch({"stage": "evaluate", "task": f"{PREFIX}{name}"})
     found = lm_eval.simple_evaluate(
-        model="hf", model_args=args, tasks=[name], limit=rows, task_manager=tasks, log_samples=False, bootstrap_iters=1000,
+        model="hf", model_args=args, device=_device(), tasks=[name], limit=rows, task_manager=tasks, log_samples=False, bootstrap_iters=1000,
         random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
     )  # fmt: skip
     if found is None or name not in found["results"]:
@@ -65,6 +65,13 @@ def told(model: str, task: str, values: Mapping[str, Any], rows: int | None, con
         "confidence": confidence, "unusable": 0, "spent": {},
         "contamination": {"checked": False, "training_rows": None, "unknown": [], "rows": 0, "counted_in": 0},
     }  # fmt: skip
+
+
+def _device() -> str:
+    """Where the harness shall work: left alone it asks for CUDA."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _model(side: Side) -> dict[str, Any]:
