@@ -142,3 +142,12 @@ def test_bleu_is_sacrebleus_on_anything(answer, reference):
     answer, reference = (normalise(side).strip(" .,-") for side in (answer, reference))
     if answer and reference:
         assert bleu(answer, reference) == pytest.approx(theirs(answer, reference), abs=1e-9)
+
+
+def test_rouge_agrees_with_the_reference_implementation_on_english():
+    scorer = pytest.importorskip("rouge_score.rouge_scorer", reason="rouge_score is not installed")
+    pairs = [("the cat sat on the mat", "the cat lay on a mat today"), ("Rain, then sun; rain again.", "sun then rain")]
+    for ours, name in ((registry.get("metric", m).fn, r) for m, r in (("rouge_1", "rouge1"), ("rouge_2", "rouge2"), ("rouge_l", "rougeL"))):  # fmt: skip
+        for said, gold in pairs:
+            theirs = scorer.RougeScorer([name]).score(gold, said)[name].fmeasure
+            assert ours(said, gold) == pytest.approx(theirs, abs=1e-9)
