@@ -1,16 +1,21 @@
-"""Tuning: whether the printed loss is the formula's, how many tokens a second, and how that compares with TRL.
+"""Tuning: whether the printed loss is the formula's, and trained tokens a second and peak memory against TRL and LLaMA-Factory.
 
-    python benchmarks/tune.py [--quick] [--data DIR] [--json FILE] [--base MODEL]
+    python benchmarks/tune.py [--quick] [--data DIR] [--json FILE] [--base MODEL] [--rivals DIR]
 
 Rows: Alpaca in English and Chinese from the shared data, at most 400 tokens long; the shipped demo's rows where that data is absent.
-LoRA of rank 16 on all projections, batches of 8 rows, fp32 on a CPU, one epoch; every side runs in a process of its own.
+All sides get the same rows, chat template, adapter (rank 16 on all projections) or full weights, batches of 8 rows, fp32 on a CPU, one
+epoch, the loss on answers only. Each runs in a process of its own, in turns, and the median of its runs counts: of the training alone,
+without loading and tokenising. Gradient checkpointing, which LLaMA-Factory turns on and which would slow it further, is off.
 * `loss_identity_error`: the largest relative difference between the loss that the trainer prints and the formula recomputed outside
   it, over objectives x rows per step x tokens per batch x shared prefixes or none.
-* `trained_tokens_per_s`, `tokens_per_s`, `rss_mb`: tokens that the loss sees, all tokens of the rows, and the peak memory.
+* `trained_tokens_per_cpu_s`, `trained_tokens_per_s`, `rss_mb`: tokens that the loss sees, and the peak memory, with LoRA.
 * `tokens_saved`: the share of all tokens that was not computed because a row before had the same prefix.
-* `ratio_trl`, `memory_ratio_trl`: TRL's time for the same rows, batches and adapter over ours, and our peak memory over TRL's. TRL runs
-  its SFTTrainer, loss on completions only, without gradient checkpointing (which would slow it further), in an environment that is made
-  on demand; skipped with the reason where it cannot be installed.
+* `ratio_trl`, `ratio_llamafactory`: their CPU seconds over ours with LoRA, as they come (TRL, LLaMA-Factory: padded batches);
+  `..._wall` the same of wall seconds; `ratio_trl_packing` with TRL's packing; `ratio_trl_full`, `ratio_llamafactory_full` for full tuning.
+* `memory_ratio_trl`, `memory_ratio_llamafactory`: our peak memory over theirs; `..._full` alike.
+* `loss_trl`, `loss_llamafactory`: their mean loss over the steps less ours.
+Rivals live in environments of their own, `--rivals DIR`/trl and /llamafactory, made on demand; where one cannot be had or fails, its
+figures are null and the reason is printed.
 """
 
 from __future__ import annotations
@@ -26,50 +31,96 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for both sides
 
+from zhiling.llm.embedded import cache_home
 from zhiling.tune import model as models
+from zhiling.tune import train
 from zhiling.tune.loop import Loop
 from zhiling.tune.loss import Sums, loss_of
 from zhiling.tune.render import Rendered, prepare, render_all
 from zhiling.tune.settings import Objective, Sees, TuneSettings
-from zhiling.tune.train import tune
 from zhiling.types import Example, content_id
 
 SHARED = Path(__file__).parents[1] / "shared" / "data"
 SETTINGS = TuneSettings(epochs=1, batch_rows=8, checkpoint_every=0, max_length=400, lr=5e-4)
-TRL_VERSION = "1.16.0"
+PACKAGES = {
+    "trl": "trl==1.16.0 transformers==5.23.0 peft==0.21.2",
+    "llamafactory": "llamafactory==0.9.5 torchvision torchaudio",
+}
+TORCH = "torch==2.13.0"
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+TIMED = """
+import json, resource, sys, time
+from transformers import Trainer
+
+job, seen, train = json.load(open(sys.argv[1])), {}, Trainer.train
+
+def timed(self, *args, **kwargs):
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        return train(self, *args, **kwargs)
+    finally:
+        seen.update(seconds=time.perf_counter() - wall, cpu_seconds=time.process_time() - cpu)
+        seen["losses"] = [line["loss"] for line in self.state.log_history if "loss" in line]
+
+Trainer.train = timed
+
+def tell():
+    losses = seen.pop("losses")
+    seen.update(loss=sum(losses) / len(losses), rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print("RESULT" + json.dumps(seen))
+"""
+"""What both rivals' scripts begin with: the training loop is timed, and nothing else."""
 
 TRL = """
-import json, resource, sys, time
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-job = json.load(open(sys.argv[1]))
 model = AutoModelForCausalLM.from_pretrained(job["base"], dtype="float32")
 tokenizer = AutoTokenizer.from_pretrained(job["base"])
 rows = Dataset.from_list([{"prompt": r["messages"][:-1], "completion": r["messages"][-1:]} for r in job["rows"]])
 config = SFTConfig(
     output_dir=job["out"], per_device_train_batch_size=job["batch"], num_train_epochs=1, learning_rate=job["lr"], seed=0, logging_steps=1,
     max_length=400, completion_only_loss=True, gradient_checkpointing=False, bf16=False, use_cpu=True, report_to="none", save_strategy="no",
+    packing=job["packing"],
 )
 lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules=job["targets"], task_type="CAUSAL_LM")
-trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
-wall, cpu = time.perf_counter(), time.process_time()
-trainer.train()
-losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
-print("RESULT" + json.dumps({
-    "seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu, "first_loss": losses[0], "last_loss": losses[-1],
-    "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-}))
+SFTTrainer(
+    model=model, args=config, train_dataset=rows, processing_class=tokenizer, peft_config=lora if job["method"] == "lora" else None
+).train()
+tell()
 """  # fmt: skip
+
+LLAMAFACTORY = """
+import os
+from pathlib import Path
+from llamafactory.train.tuner import run_exp
+
+data = Path(job["out"]) / "data"
+data.mkdir(parents=True)
+(data / "rows.json").write_text(json.dumps([r["example"] for r in job["rows"]]))
+(data / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.json"}}))
+given = dict(
+    stage="sft", do_train=True, model_name_or_path=job["base"], dataset="rows", dataset_dir=str(data), template=job["template"],
+    finetuning_type=job["method"], cutoff_len=400, per_device_train_batch_size=job["batch"], gradient_accumulation_steps=1,
+    learning_rate=job["lr"], num_train_epochs=1, logging_steps=1, save_strategy="no", report_to="none", use_cpu=True, seed=0,
+    disable_gradient_checkpointing=True, output_dir=job["out"] + "/model", overwrite_cache=True, dataloader_num_workers=0, plot_loss=False,
+)
+if job["method"] == "lora":
+    given |= dict(lora_rank=16, lora_alpha=32, lora_dropout=0.0, lora_target=",".join(job["targets"]))
+run_exp(given)
+tell()
+"""
 
 
 def examples(data: Path, count: int) -> list[Example]:
@@ -119,74 +170,124 @@ def identity(base: str, rows: list[Rendered]) -> tuple[float, list[dict[str, Any
 
 
 def ours(job: dict[str, Any]) -> dict[str, Any]:
-    """One run of ours, in this process."""
+    """One run of ours, in this process; the training loop is timed, and nothing else."""
+    seen: dict[str, Any] = {}
+    loop = train._train
+
+    def timed(*given: Any) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        loop(*given)
+        seen.update(seconds=time.perf_counter() - wall, cpu_seconds=time.process_time() - cpu)
+
+    train._train = timed
     rows = [Example(**row["example"]) for row in job["rows"]]
-    cpu = time.process_time()
-    done = tune(job["base"], rows, Path(job["out"]), SETTINGS)
-    cpu = time.process_time() - cpu
-    lines = [line for line in done.history if line["step"] > 0]
+    done = train.tune(job["base"], rows, Path(job["out"]), replace(SETTINGS, method=job["method"], lr=job["lr"]))
     return {
-        "seconds": sum(line["tokens"] / line["rate"] for line in lines),
-        "cpu_seconds": cpu,
-        "first_loss": lines[0]["loss"],
-        "last_loss": lines[-1]["loss"],
+        **seen,
+        "loss": sum(line["loss"] for line in done.history) / len(done.history),
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "trained": sum(line["tokens"] for line in lines),
-        "computed": sum(line["computed"] for line in lines),
+        "trained": sum(line["tokens"] for line in done.history),
+        "computed": sum(line["computed"] for line in done.history),
     }
 
 
 def run(command: list[str], job: Path) -> dict[str, Any]:
-    """Run one side in a process of its own and read its result."""
-    ran = subprocess.run([*command, str(job)], capture_output=True, text=True, check=False)
+    """Run one side in a process of its own and read its result. Raises RuntimeError with the last line that it said."""
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1", "CUDA_VISIBLE_DEVICES": ""}
+    ran = subprocess.run([*command, str(job)], capture_output=True, text=True, check=False, env=offline)
     found = [line for line in ran.stdout.splitlines() if line.startswith("RESULT")]
     if ran.returncode or not found:
         raise RuntimeError((ran.stderr.strip().splitlines() or ["no result"])[-1])
     return dict(json.loads(found[0].removeprefix("RESULT")))
 
 
-def trl_python(folder: Path) -> Path:
-    """An interpreter with TRL on top of this environment's packages. Raises CalledProcessError when it cannot be installed."""
-    import sysconfig
-
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
-    site = next((folder / "lib").glob("python*/site-packages"))
-    (site / "base.pth").write_text(sysconfig.get_paths()["purelib"], encoding="utf-8")
-    python = folder / "bin" / "python"
-    subprocess.run([str(python), "-m", "pip", "install", "-q", f"trl=={TRL_VERSION}"], check=True, capture_output=True)
+def interpreter(folder: Path, name: str) -> Path:
+    """The Python of a rival's environment, which is made where it is not there. Raises CalledProcessError when it cannot be installed."""
+    python = folder / name / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder / name)], check=True, capture_output=True)
+        for packages in (TORCH, f"{TORCH} {PACKAGES[name]}"):
+            install = [str(python), "-m", "pip", "install", "-q", *packages.split()]
+            subprocess.run(install, check=True, capture_output=True)
     return python
 
 
-def sides(base: str, rows: list[Example], work: Path) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Speed and memory of ours and of TRL on the same rows."""
+Side = tuple[str, str, bool]
+"""Who ("zhiling", "trl", "llamafactory"), how ("lora", "full"), and whether with the rival's packing."""
+ROUNDS: tuple[tuple[Side, ...], ...] = (
+    (("zhiling", "lora", False), ("trl", "lora", False), ("llamafactory", "lora", False)),
+    (("zhiling", "full", False), ("trl", "full", False), ("llamafactory", "full", False)),
+    (("trl", "lora", True),),
+)
+
+
+def sides(base: str, rows: list[Example], work: Path, rivals: Path, turns: int) -> dict[Side, list[dict[str, Any]]]:
+    """What each side measured, in turns: LoRA `turns` times, the others once."""
     keys = ("task", "instruction", "input", "output")
     plain = [{"messages": row.messages(), "example": {key: getattr(row, key) for key in keys}} for row in rows]
-    targets = sorted(models.PROJECTIONS & {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})
-    job = work / "job.json"
-    common = {"base": base, "rows": plain, "batch": SETTINGS.batch_rows, "lr": SETTINGS.peak_lr, "targets": targets}
-    job.write_text(json.dumps({**common, "out": str(work / "ours")}), encoding="utf-8")
-    mine = run([sys.executable, __file__, "--side"], job)
-    tokens = sum(len(row.ids) for row in rendered(base, rows))
+    found: dict[Side, list[dict[str, Any]]] = {}
+    broken: set[Side] = set()
+    order = [side for _ in range(turns) for side in ROUNDS[0]] + [side for part in ROUNDS[1:] for side in part]
+    for number, side in enumerate(order):
+        who, method, packing = side
+        if side in broken:
+            continue
+        job = work / f"{number}.json"
+        given = {
+            "base": base,
+            "rows": plain,
+            "batch": SETTINGS.batch_rows,
+            "targets": TARGETS,
+            "method": method,
+            "packing": packing,
+        }
+        given |= {"lr": 5e-4 if method == "lora" else 5e-5, "template": "smollm2", "out": str(work / str(number))}
+        job.write_text(json.dumps(given), encoding="utf-8")
+        try:
+            if who == "zhiling":
+                measured = run([sys.executable, __file__, "--side"], job)
+            else:
+                script = work / f"side_{who}.py"  # a name of its own: it stands first on the path
+                script.write_text(TIMED + (TRL if who == "trl" else LLAMAFACTORY), encoding="utf-8")
+                measured = run([str(interpreter(rivals, who)), str(script)], job)
+        except (subprocess.CalledProcessError, OSError, RuntimeError) as error:
+            said = getattr(error, "stderr", None) or str(error)
+            said = said.decode(errors="replace") if isinstance(said, bytes) else said
+            print(f"{who}, {method} skipped: {(said.strip().splitlines() or ['?'])[-1]}", flush=True)
+            broken.add(side)
+            continue
+        print(f"{who} {method}{' packing' if packing else ''}: {measured}", flush=True)
+        found.setdefault(side, []).append(measured)
+    return found
+
+
+def compared(found: Mapping[Side, list[dict[str, Any]]], tokens: int, rows: int) -> dict[str, float | None]:
+    """The figures. One that a side has no measurement for is None."""
+
+    def of(who: str, key: str, method: str = "lora", packing: bool = False) -> float | None:
+        runs = found.get((who, method, packing))
+        return median(run[key] for run in runs) if runs else None
+
+    def over(a: float | None, b: float | None) -> float | None:
+        return None if a is None or b is None else a / b
+
+    mine = found[("zhiling", "lora", False)][0]
     figures = {
-        "trained_tokens_per_s": mine["trained"] / mine["seconds"],
-        "tokens_per_s": tokens / mine["seconds"],
-        "tokens_saved": 1 - mine["computed"] / (tokens - len(rows)),
-        "rss_mb": mine["rss_mb"],
+        "trained_tokens_per_cpu_s": over(mine["trained"], of("zhiling", "cpu_seconds")),
+        "trained_tokens_per_s": over(mine["trained"], of("zhiling", "seconds")),
+        "tokens_saved": 1 - mine["computed"] / (tokens - rows),
+        "rss_mb": of("zhiling", "rss_mb"),
+        "ratio_trl_packing": over(of("trl", "cpu_seconds", packing=True), of("zhiling", "cpu_seconds")),
     }
-    table = [{"side": "zhiling", "rows": len(rows), "tokens": tokens, **mine}]
-    try:
-        python = trl_python(work / "trl")
-        script = work / "trl_side.py"
-        script.write_text(TRL, encoding="utf-8")
-        job.write_text(json.dumps({**common, "out": str(work / "theirs")}), encoding="utf-8")
-        theirs = run([str(python), str(script)], job)
-    except (subprocess.CalledProcessError, OSError, RuntimeError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        said = said.decode(errors="replace") if isinstance(said, bytes) else said
-        print(f"TRL skipped: {(said.strip().splitlines() or ['?'])[-1]}")
-        return figures, table
-    figures |= {"ratio_trl": theirs["seconds"] / mine["seconds"], "memory_ratio_trl": mine["rss_mb"] / theirs["rss_mb"]}
-    return figures, [*table, {"side": "trl", "rows": len(rows), "tokens": tokens, **theirs}]
+    for who in ("trl", "llamafactory"):
+        figures[f"ratio_{who}"] = over(of(who, "cpu_seconds"), of("zhiling", "cpu_seconds"))
+        figures[f"ratio_{who}_wall"] = over(of(who, "seconds"), of("zhiling", "seconds"))
+        figures[f"ratio_{who}_full"] = over(of(who, "cpu_seconds", "full"), of("zhiling", "cpu_seconds", "full"))
+        figures[f"memory_ratio_{who}"] = over(of("zhiling", "rss_mb"), of(who, "rss_mb"))
+        figures[f"memory_ratio_{who}_full"] = over(of("zhiling", "rss_mb", "full"), of(who, "rss_mb", "full"))
+        theirs, own = of(who, "loss"), of("zhiling", "loss")
+        figures[f"loss_{who}"] = None if theirs is None or own is None else theirs - own
+    return figures
 
 
 def rendered(base: str, rows: list[Example]) -> list[Rendered]:
@@ -202,6 +303,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="a small size")
     parser.add_argument("--base", default="embedded", help="the model to tune")
+    parser.add_argument("--rivals", type=Path, help="where the rivals' environments are, or are made")
+    parser.add_argument("--rows", type=int, help="how many rows, instead of 256 (with --quick 48)")
     parser.add_argument("--side", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
@@ -210,21 +313,25 @@ def main() -> None:
     base = models.locate(options.base)
     fits = {row.id for row in rendered(base, examples(options.data, 2000))}
     rows = [row for row in examples(options.data, 2000) if row.id in fits]
-    rows = sorted(rows, key=lambda row: content_id("bench", row.id))[: 48 if options.quick else 256]
-    print(f"{len(rows)} rows, {len({row.task for row in rows})} tasks, {base}")
+    rows = sorted(rows, key=lambda row: content_id("bench", row.id))[: options.rows or (48 if options.quick else 256)]
+    print(f"{len(rows)} rows, {len({row.task for row in rows})} tasks, {base}", flush=True)
     error, grid = identity(base, rendered(base, rows[: 4 if options.quick else 12]))
+    print(f"loss_identity_error {error:.3g}", flush=True)
     with tempfile.TemporaryDirectory() as work:
-        figures, table = sides(base, rows, Path(work))
-    figures = {"loss_identity_error": error} | {key: round(value, 3) for key, value in figures.items()}
-    for row in table:
-        print(
-            "  ".join(
-                f"{key} {value if not isinstance(value, float) else round(value, 2)}" for key, value in row.items()
-            )
-        )
+        found = sides(base, rows, Path(work), options.rivals or cache_home() / "rivals", 1 if options.quick else 3)
+    tokens = sum(len(row.ids) for row in rendered(base, rows))
+    told = {
+        key: value if value is None else round(value, 3) for key, value in compared(found, tokens, len(rows)).items()
+    }
+    figures = {"loss_identity_error": error} | told
+    table = [
+        {"side": who, "method": method, "packing": packing, "rows": len(rows), "tokens": tokens, **one}
+        for (who, method, packing), runs in found.items()
+        for one in runs
+    ]
     print()
     for key, value in figures.items():
-        print(f"{key:<24} {value:.3g}" if key == "loss_identity_error" else f"{key:<24} {value}")
+        print(f"{key:<30} {value:.3g}" if key == "loss_identity_error" else f"{key:<30} {value}")
     if options.json:
         machine = (
             f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
