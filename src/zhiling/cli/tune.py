@@ -77,8 +77,8 @@ def tune(
         raise RecipeError(say("no rows to tune on", "没有指定训练数据"), where="RUN|FILES", mend=mend)
     given = _given(sets or []) | ({"log": log} if log else {})
     if (named := base_of(model)) is not None:
-        if ranks > 1 or engine != "local":
-            mend = say("leave out --ranks and --engine", "请去掉 --ranks 与 --engine")
+        if ranks > 1 or engine != "local" or log:
+            mend = say("leave out --ranks, --engine and --log", "请去掉 --ranks、--engine 与 --log")
             raise RecipeError(say("the provider tunes as it sees fit", "微调方式由提供方决定"), where="tune", mend=mend)
         from zhiling.cli.tune_remote import elsewhere
 

@@ -236,6 +236,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "loss.how": ("{base} tuned with {method} on {n} row|{base} tuned with {method} on {n} rows", "用 {n} 行以 {method} 微调 {base}"),
     "loss.every": ("a point averages {n} steps", "每个点是 {n} 步的平均"),
+    "loss.untold": ("The provider told no losses.", "提供方没有给出损失。"),
     "loss.none": ("Nothing was tuned in this run.", "这次运行没有进行微调。"),
     "loss.steps": ("step", "步"),
     "loss.loss": ("loss", "损失"),
