@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from zhiling import ledger, registry, steps
@@ -19,8 +20,9 @@ from zhiling.errors import DataError, RecipeError, say
 from zhiling.pool import Fates, Marks, Pool, in_order
 from zhiling.recipe import Step
 from zhiling.run import Run, Work, digest, named_files, plain
-from zhiling.store import Done, Entry, Output, read, write
+from zhiling.store import Done, Entry, Output, read, views, write
 from zhiling.tables import write_tables
+from zhiling.text import cut
 from zhiling.types import Record, Reject, row_seed
 
 GUARDS = ("heldout", "decontaminate")
@@ -313,9 +315,25 @@ def select(
     run.summary.kept = sum(output.rows for output in done.of("kept"))
     if not run.summary.kept:
         see = f'zhiling sql {run.folder} "select stage, why, count(*) from ledger group by all"'
-        what = say("the selection kept no row", "筛选后没有保留任何数据")
-        raise DataError(what, where="select", mend=say(f"loosen it; see why: {see}", f"请放宽条件；查看原因：{see}"))
+        raise DataError(
+            _emptied(run.folder), where="select", mend=say(f"loosen it; see why: {see}", f"请放宽条件；查看原因：{see}")
+        )
     return done.of("kept")
+
+
+def _emptied(folder: Path) -> str:
+    """That nothing was kept: which step dropped most rows, how many, and one of them with its reason, in which a threshold says by how much."""
+    with views(folder) as db:
+        worst = db.execute(
+            "select stage, count(*) as n, arg_min(why, id) from ledger where state = 'dropped' group by stage order by n desc, stage limit 1"
+        ).fetchone()
+    what = say("the selection kept no row", "筛选后没有保留任何数据")
+    if worst is None:
+        return what
+    stage, count, why = worst
+    return what + say(
+        f": {stage} dropped {count}, such as: {cut(why, 100)}", f"：{stage} 去掉 {count} 行，例如：{cut(why, 100)}"
+    )
 
 
 def guarded(chain: Sequence[Step]) -> list[Step]:
