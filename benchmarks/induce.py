@@ -16,7 +16,8 @@ Figures:
   `not_worse_*`: the share where ours is not worse beyond chance (paired, 95%). `wins_beyond_chance_*`: better beyond chance.
 * `calls_per_task`: the most that ours asked for a task, proposals and quality included.
 * `interval_coverage`: share of tasks whose reported 95% interval holds the winner's mean over all held-out rows.
-Rows of more than 600 characters are left out where a task has 60 others, for the time they take (--full: none); --quick: 5 tasks, 120 calls.
+Rows of more than 600 characters are left out where a task has 60 others, for the time they take (--full: none). As many calls as
+`zhiling induce` takes by itself, 600: some two hours on two cores; --quick: 5 tasks, 120 calls.
 """
 
 from __future__ import annotations
@@ -281,6 +282,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 async def main(asked: argparse.Namespace) -> dict[str, Any]:
     """Measure all tasks one after the other."""
+    from zhiling.induce import Settings
     from zhiling.llm import open_model
 
     chosen = jobs(asked.data, asked.seed, asked.full)
@@ -288,7 +290,7 @@ async def main(asked: argparse.Namespace) -> dict[str, Any]:
     chosen = [job for job in chosen if names is None or job.name in names]
     if not chosen:
         sys.exit(f"no task found under {asked.data / FOLDER}")
-    calls, rows = asked.calls or (120 if asked.quick else 200), []
+    calls, rows = asked.calls or (120 if asked.quick else Settings().calls), []
     spec = {"provider": "transformers", "batch": 32, **({"threads": asked.threads} if asked.threads else {})}
     with tempfile.TemporaryDirectory() as scratch:
         async with open_model(spec, cache=asked.cache or Path(scratch) / "replies.sqlite") as model:

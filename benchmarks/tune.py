@@ -49,10 +49,12 @@ from zhiling.tune.settings import Objective, Sees, TuneSettings
 from zhiling.types import Example, content_id
 
 SHARED = Path(__file__).parents[1] / "shared" / "data"
-SETTINGS = TuneSettings(epochs=1, batch_rows=8, checkpoint_every=0, max_length=400, lr=5e-4)
+SETTINGS = TuneSettings(
+    epochs=1, batch_rows=8, checkpoint_every=0, max_length=400, lr=5e-4, warmup=0.0
+)  # no warmup: what the rivals do unasked
 PACKAGES = {
     "trl": "trl==1.16.0 transformers==5.23.0 peft==0.21.2",
-    "llamafactory": "llamafactory==0.9.5 torchvision torchaudio",
+    "llamafactory": "llamafactory==0.9.5",
 }
 TORCH = "torch==2.13.0"
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -102,8 +104,9 @@ tell()
 """  # fmt: skip
 
 LLAMAFACTORY = """
-import os
+import types
 from pathlib import Path
+sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))  # wants it for sound alone; there is none for this torch
 from llamafactory.train.tuner import run_exp
 
 data = Path(job["out"]) / "data"
@@ -209,6 +212,12 @@ def interpreter(folder: Path, name: str) -> Path:
         for packages in (TORCH, f"{TORCH} {PACKAGES[name]}"):
             install = [str(python), "-m", "pip", "install", "-q", *packages.split()]
             subprocess.run(install, check=True, capture_output=True)
+        # built for another torch than the CPU's, they fail where they are imported; rows of text need neither
+        subprocess.run(
+            [str(python), "-m", "pip", "uninstall", "-y", "-q", "torchvision", "torchaudio"],
+            check=True,
+            capture_output=True,
+        )
     return python
 
 
