@@ -234,7 +234,11 @@ def test_killed_by_the_system_and_interrupted_by_its_user(
     def until(told: str, end: signal.Signals) -> tuple[int, str]:
         heard = ""
         with subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=os.environ | {"ZHILING_LANG": "en"}
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"ZHILING_LANG": "en"},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's shell ignores it
         ) as running:
             assert running.stderr is not None
             for line in running.stderr:
