@@ -68,6 +68,19 @@ def test_select_accounts_for_every_row(tmp_path, monkeypatch):
     assert "kept" in found and "rows.jsonl:" in found
 
 
+def test_a_line_in_another_encoding_is_unreadable_and_costs_itself_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "rows.jsonl", GOOD)
+    with (tmp_path / "rows.jsonl").open("ab") as file:
+        file.write(
+            '{"instruction": "你好", "output": "世界"}\n'.encode("gbk") + b'{"instruction": "a", "output": "\\ud800"}\n'
+        )
+    run("score", "rows.jsonl", "-o", "scored.jsonl", "--with", "format", "--workers", "1")
+    whole, broken = lines("scored.jsonl")[: len(GOOD)], lines("scored.jsonl")[len(GOOD) :]
+    assert all(row["zhiling_format"] == 1.0 for row in whole)
+    assert [row["zhiling_format"] for row in broken] == [None, None] and "Unicode" in json.dumps(broken[0])
+
+
 def test_another_threshold_computes_no_score_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     near = [

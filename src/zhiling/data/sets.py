@@ -76,7 +76,12 @@ def examples(
             text = valid(json.dumps(row, ensure_ascii=False, default=str)[:500])
             yield row, Reject(task, "file", "quarantined", str(why), where=where, text=text)
         else:
-            yield row, example_of(sample, task, where)
+            found = example_of(sample, task, where)
+            if not _damaged(sample, found):
+                yield row, found
+                continue
+            said = say("holds what is no valid Unicode", "含有无效的 Unicode 字符")
+            yield row, Reject(task, "file", "quarantined", said, where=where, text=found.prompt[:500])
 
 
 def example_of(sample: Sample, task: str, where: str = "") -> Example:
@@ -87,6 +92,13 @@ def example_of(sample: Sample, task: str, where: str = "") -> Example:
     return Example(
         task, instruction, given, output, valid(sample.system), history, lang(instruction) or "en", "file", parents
     )
+
+
+def _damaged(sample: Sample, row: Example) -> bool:
+    """Whether something of the row was no valid Unicode, such as a line in another encoding than its file's."""
+    turns = [(text_of(turn["role"]), text_of(turn["content"])) for turn in sample.history]
+    said = (sample.instruction, sample.input, sample.output, sample.system, turns)
+    return said != (row.instruction, row.input, row.output, row.system, list(row.history))
 
 
 class Writer:
