@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from zhiling.data.formats import FORMATS
 from zhiling.data.samples import Sample, Unsayable
 from zhiling.data.sets import example_of, form_of, raw
-from zhiling.errors import DataError, boundary, say
+from zhiling.errors import DataError, say
 from zhiling.llm import guess
 from zhiling.llm.tuning import Limits, Tuning
+from zhiling.tune.remote.state import whole
 from zhiling.types import Example, content_id
 
 SHOWN = 5  # bad rows that an error names
@@ -106,7 +106,7 @@ def prepare(
     bad: list[str] = []
     count = 0
     drawn = defaultdict[str, list[tuple[str, int]]](list)
-    with _written(out / ".rows.jsonl") as file:
+    with whole(out / ".rows.jsonl") as file:
         for line in lines:
             said = _checked(line, tuning, bad)
             if said is not None:
@@ -164,9 +164,9 @@ def _divided(
     counts = {name: _Count(tuning) for name in (TRAINING, VALIDATION)}
     known = set[bytes]()
     with ExitStack() as stack:
-        files = {TRAINING: stack.enter_context(_written(out / "training.jsonl"))}
+        files = {TRAINING: stack.enter_context(whole(out / "training.jsonl"))}
         if aside or more is not None:
-            files[VALIDATION] = stack.enter_context(_written(out / "validation.jsonl"))
+            files[VALIDATION] = stack.enter_context(whole(out / "validation.jsonl"))
         else:
             (out / "validation.jsonl").unlink(missing_ok=True)
         with (out / ".rows.jsonl").open("rb") as rows:
@@ -242,20 +242,3 @@ def _within(made: Mapping[str, File], limits: Limits) -> None:
 def _beyond(file: File, limits: Limits, en: str, zh: str) -> DataError:
     mend = say(f"the rules: {limits.source} ({limits.date})", f"规则来源：{limits.source}（{limits.date}）")
     return DataError(say(en, zh), where=file.path.name, mend=mend)
-
-
-@contextmanager
-def _written(final: Path) -> Iterator[BinaryIO]:
-    """A file that is whole or absent."""
-    partial = final.with_name(f".{final.name}.partial")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, final)
-    except OSError as error:
-        raise boundary(error, str(final)) from error
-    finally:
-        partial.unlink(missing_ok=True)

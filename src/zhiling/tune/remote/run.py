@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zhiling.errors import DataError, ProviderError, RecipeError, boundary, say
+from zhiling.errors import DataError, ProviderError, RecipeError, say
 from zhiling.llm.tuning import Standing, Tuning
 from zhiling.tune.log import read
 from zhiling.tune.remote.base import Base, base_of, opened, settings_of
@@ -18,7 +17,7 @@ from zhiling.tune.remote.cost import Estimate, estimate, within
 from zhiling.tune.remote.job import Job, Watch
 from zhiling.tune.remote.rows import TRAINING, VALIDATION, File, Line, prepare
 from zhiling.tune.remote.settings import Settings
-from zhiling.tune.remote.state import Busy, State, alone, load
+from zhiling.tune.remote.state import Busy, State, alone, load, whole
 from zhiling.types import content_id
 
 
@@ -219,15 +218,8 @@ def _finish(out: Path, plan: Plan, base: Base, tuning: Tuning, state: State, sta
         "key": plan.key, "base": str(base), "steps": steps, "saved": steps, "total": losses[-1] if losses else None, "loss": {},
         "counts": counts, "sources": [_source(plan.files[TRAINING], tuning.form)], "remote": remote,
     }  # fmt: skip
-    partial = out / ".done.json.partial"
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(held, file, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(out / "done.json")
-    except OSError as error:
-        raise boundary(error, where=str(out / "done.json")) from error
+    with whole(out / "done.json") as file:
+        file.write(json.dumps(held, ensure_ascii=False, indent=1).encode())
     state.end(standing.state)
     return _facts(out, held)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from zhiling.errors import EngineError, boundary, say
 
@@ -54,20 +54,8 @@ class State:
     def commit(self) -> None:
         """Put it on the disk: after this returns no kill can lose it. Raises EngineError when the disk is full."""
         held = {key: value for key, value in asdict(self).items() if key != "path"}
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                json.dump(held, file, ensure_ascii=False, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            raise boundary(error, str(self.path)) from error
+        with whole(self.path) as file:
+            file.write(json.dumps(held, ensure_ascii=False, indent=1).encode())
 
     def begin(self, sent: Sent) -> None:
         """Note that something is about to be made."""
@@ -100,6 +88,28 @@ class State:
         self.key, self.mark, self.base, self.settings = key, secrets.token_hex(10), base, dict(settings)
         self.files, self.job, self.ended, self.why, self.earlier = self.files if same else {}, Sent(), "", "", earlier
         self.commit()
+
+
+@contextmanager
+def whole(final: Path) -> Iterator[BinaryIO]:
+    """A file that is whole or absent, and on the disk with its name once the block has ended. Raises EngineError when the disk is full."""
+    partial = final.with_name(f".{final.name}.partial")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, final)
+        folder = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise boundary(error, str(final)) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load(out: Path) -> State:
